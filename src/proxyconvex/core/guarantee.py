@@ -1,0 +1,72 @@
+"""A guarantee: premises with their evidence, a theorem, and the number it promises."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .evidence import Evidence
+from .methods import Method
+from .references import Reference
+
+
+@dataclass(frozen=True)
+class PremiseRecord:
+    """One premise of a guarantee as it is printed, stored and audited.
+
+    Attributes:
+        name: short stable identifier, e.g. ``"proxy-convexity"``, ``"growth"``, ``"smoothness"``, ``"iid"``.
+        statement: the premise as a sentence with its numbers.
+        evidence: rung of the ladder on which it stands.
+        reference: where it is proved.
+        value: its constant, where it has one.
+    """
+
+    name: str
+    statement: str
+    evidence: Evidence
+    reference: Reference
+    value: float | None = None
+
+
+@dataclass(frozen=True)
+class Guarantee:
+    """What a theorem promises for a method on a problem.
+
+    Attributes:
+        theorem: identifier such as ``"T8"``.
+        quantity: identifier of the bounded quantity: one of ``"best-iterate-error"``, ``"average-error"``,
+            ``"online-error"``, ``"population-error"``, ``"final-loss"``, ``"best-loss"``, ``"average-slope"``, ``"best-proxy"``...
+        sentence: the promise in one sentence for a person.
+        bound: the promised upper bound on ``quantity``.
+        error_bound: the implied upper bound on the classification error (``None`` where there is none).
+        mode: ``"every-run"``, ``"expectation"`` (a promise about the mean over runs) or ``"probability"``.
+        probability: confidence level when ``mode == "probability"``.
+        premises: everything it rests on.
+        method: the method it speaks of, with its step size and number of steps.
+        references: the sources of exactly the results used.
+        constants: the numbers that enter the formula, by name.
+    """
+
+    theorem: str
+    quantity: str
+    sentence: str
+    bound: float
+    error_bound: float | None
+    mode: str
+    premises: tuple[PremiseRecord, ...]
+    method: Method
+    references: tuple[Reference, ...]
+    constants: dict[str, float] = field(default_factory=dict)
+    probability: float | None = None
+
+    @property
+    def evidence(self) -> Evidence:
+        """The weakest premise's evidence."""
+        return min((p.evidence for p in self.premises), default=Evidence.ASSUMED)
+
+    @property
+    def vacuous(self) -> bool:
+        """Whether the promise says nothing: an error bound of at least one half, or a bound that is not finite."""
+        if self.error_bound is not None:
+            return not self.error_bound < 0.5
+        return not self.bound < float("inf")

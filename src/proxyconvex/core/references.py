@@ -1,0 +1,68 @@
+"""Bibliography: every formula cites one of these, and reports print exactly those they used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A published source (or this library's own written proof) of a result."""
+
+    key: str
+    text: str
+    url: str = ""
+
+    def __str__(self) -> str:
+        return self.text
+
+
+FREI_GU_2021 = Reference(
+    "FreiGu2021",
+    "S. Frei, Q. Gu. Proxy Convexity: A Unified Framework for the Analysis of Neural Networks Trained by "
+    "Gradient Descent. NeurIPS 2021.",
+    "https://arxiv.org/abs/2106.13792",
+)
+FREI_CAO_GU_2021 = Reference(
+    "FreiCaoGu2021",
+    "S. Frei, Y. Cao, Q. Gu. Provable Generalization of SGD-trained Neural Networks of Any Width in the "
+    "Presence of Adversarial Label Noise. ICML 2021.",
+    "https://arxiv.org/abs/2101.01152",
+)
+JI_TELGARSKY_2020 = Reference(
+    "JiTelgarsky2020",
+    "Z. Ji, M. Telgarsky. Polylogarithmic Width Suffices for Gradient Descent to Achieve Arbitrarily Small "
+    "Test Error with Shallow ReLU Networks. ICLR 2020.",
+    "https://arxiv.org/abs/1909.12292",
+)
+ABBASZADEHPEIVASTI_2021 = Reference(
+    "AbbaszadehpeivastiDeKlerkZamani2021",
+    "H. Abbaszadehpeivasti, E. de Klerk, M. Zamani. The Exact Worst-Case Convergence Rate of the Gradient "
+    "Method with Fixed Step Lengths for L-smooth Functions. Optimization Letters 2022.",
+    "https://arxiv.org/abs/2104.05468",
+)
+CHIZAT_BACH_2019 = Reference(
+    "ChizatOyallonBach2019",
+    "L. Chizat, E. Oyallon, F. Bach. On Lazy Training in Differentiable Programming. NeurIPS 2019.",
+    "https://arxiv.org/abs/1812.07956",
+)
+FREEDMAN_1975 = Reference(
+    "Freedman1975",
+    "D. A. Freedman. On Tail Probabilities for Martingales. Annals of Probability 3(1), 1975.",
+)
+PROXYCONVEX_NOTES = Reference(
+    "proxyconvexNotes",
+    "proxyconvex documentation, 'Mathematics': statements and proofs of the results this library adds.",
+)
+REFERENCES = {
+    r.key: r
+    for r in (
+        FREI_GU_2021,
+        FREI_CAO_GU_2021,
+        JI_TELGARSKY_2020,
+        ABBASZADEHPEIVASTI_2021,
+        CHIZAT_BACH_2019,
+        FREEDMAN_1975,
+        PROXYCONVEX_NOTES,
+    )
+}

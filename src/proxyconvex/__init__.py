@@ -1,0 +1,60 @@
+"""Guarantees for gradient training that can be computed on your data and checked by anyone.
+
+    import proxyconvex as pc
+
+    plan = pc.plan("breast-cancer", family="two-layer-ntk", width=1024)
+    run = pc.run(plan)
+    audit = pc.audit(plan, run)
+
+Names are imported on first use, so that ``import proxyconvex`` is fast and pulls in no solver, plotter or data library.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_EXPORTS = {
+    "plan": "synthesis.plan",
+    "Plan": "synthesis.plan_types",
+    "run": "synthesis.execute",
+    "run_seeds": "synthesis.execute",
+    "audit": "report.audit",
+    "Audit": "report.audit",
+    "load": "data",
+    "Dataset": "data",
+    "Preprocessing": "data",
+    "Trace": "descent.trace",
+    "train": "descent.run",
+    "train_many": "descent.run",
+    "write_certificate": "report.certificate",
+    "verify": "report.certificate",
+    "write_report": "report.html",
+    "Evidence": "core.evidence",
+    "Status": "core.evidence",
+    "Verdict": "core.evidence",
+    "InvalidInputError": "core.errors",
+    "GradientDescent": "core.methods",
+    "SGD": "core.methods",
+    "ConstantStep": "core.methods",
+    "PolynomialStep": "core.methods",
+    "NormalisedStep": "core.methods",
+    "BallProjection": "core.methods",
+    "Guarantee": "core.guarantee",
+}
+
+__all__ = ["__version__", *sorted(_EXPORTS)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module 'proxyconvex' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_EXPORTS[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

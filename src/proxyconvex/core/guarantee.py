@@ -70,3 +70,22 @@ class Guarantee:
         if self.error_bound is not None:
             return not self.error_bound < 0.5
         return not self.bound < float("inf")
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """One row of ``explain``: a theorem, whether it applies, and what it would promise.
+
+    Attributes:
+        theorem: identifier such as ``"T8"``.
+        accepted: whether its premises hold for the method at hand.
+        reason: why it applies, or the innermost premise that fails and what it would need.
+        bound: what it would promise, where it applies.
+        error_bound: the implied bound on the classification error.
+    """
+
+    theorem: str
+    accepted: bool
+    reason: str
+    bound: float | None = None
+    error_bound: float | None = None

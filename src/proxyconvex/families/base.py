@@ -100,9 +100,13 @@ class Family(abc.ABC):
 
     @abc.abstractmethod
     def problem(
-        self, features: Float[np.ndarray, "n d"], targets: Float[np.ndarray, " n"], comparator: np.ndarray
+        self,
+        features: Float[np.ndarray, "n d"],
+        targets: Float[np.ndarray, " n"],
+        comparator: np.ndarray,
+        **proxy: Any,
     ) -> Problem:
-        """Bind the architecture to data and a comparator."""
+        """Bind the architecture to data, a comparator and the constants of the proxies to record."""
 
     @abc.abstractmethod
     def describe(self) -> dict[str, Any]:

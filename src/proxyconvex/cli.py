@@ -1,0 +1,248 @@
+"""The command line: ``proxyconvex audit | plan | verify | families | theorems | explain``."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from . import __version__
+from .cli_output import print_alternatives, print_audit, print_families, print_plan, print_theorems
+from .core.errors import InvalidInputError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Guarantees for gradient training that can be computed on your data and checked by anyone.\n\n"
+    "Start with `proxyconvex audit breast-cancer --budget 1min --out runs/bc`, then open `runs/bc/report.html`.",
+)
+err = Console(stderr=True, highlight=False)
+
+DATA_HELP = (
+    "Data: `breast-cancer`, `digits:A,B`, `digits:even-odd`, `wine:A,B`, or a CSV, Parquet or NPZ file (with --target)."
+)
+Data = Annotated[str, typer.Argument(help=DATA_HELP, metavar="DATA")]
+Family = Annotated[str, typer.Option(help="Which published result to use; `proxyconvex families` lists them.")]
+Target = Annotated[str | None, typer.Option(help="Name of the label column (files); it must have two values.")]
+DropMissing = Annotated[bool, typer.Option("--drop-missing", help="Drop rows with missing values (files).")]
+DropConstant = Annotated[bool, typer.Option("--drop-constant", help="Drop features that do not vary (files).")]
+Width = Annotated[int | None, typer.Option(help="Number of hidden neurons m.", min=1)]
+Activation = Annotated[
+    str | None, typer.Option(help="softplus, smooth-leaky, relu or leaky-relu (the family says which it covers).")
+]
+Slope = Annotated[float | None, typer.Option(help="Leak c of the leaky activations, in (0, 1].")]
+Beta = Annotated[float | None, typer.Option(help="Sharpness of a smooth activation; chosen by the planner by default.")]
+InitScale = Annotated[float | None, typer.Option(help="Standard deviation of the initial weights.")]
+MethodOption = Annotated[
+    str | None, typer.Option("--method", help="normalised-gd, gd or sgd (the family says which it covers).")
+]
+Steps = Annotated[int | None, typer.Option(help="Number of steps T; chosen by the planner by default.", min=1)]
+Budget = Annotated[
+    str | None, typer.Option(help="Time for planning and training, e.g. 90s, 3min: the planner picks width and steps.")
+]
+OnePass = Annotated[
+    bool, typer.Option("--one-pass", help="Use each row once and promise the population error (rows assumed i.i.d.).")
+]
+Delta = Annotated[float | None, typer.Option(help="Failure probability of a high-probability promise.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of initial weights and sampling.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, nothing else.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
+
+
+def parse_budget(text: str) -> float:
+    """Seconds in a text like ``90``, ``90s``, ``3min`` or ``1h``.
+
+    Raises:
+        InvalidInputError: if it is none of these.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|sec|m|min|h)?\s*", text)
+    seconds = 0.0
+    if match:
+        seconds = float(match[1]) * {None: 1, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600}[match[2]]
+    if seconds <= 0:
+        raise InvalidInputError("budget", text, "a positive time such as 90s, 3min or 1h")
+    return seconds
+
+
+def _plan(data: str, **settings: Any) -> Any:
+    from .synthesis.plan import plan
+
+    settings = {k: v for k, v in settings.items() if v is not None and v is not False}
+    if "budget" in settings:
+        settings["budget_seconds"] = parse_budget(settings.pop("budget"))
+    return plan(data, **settings)
+
+
+def _command() -> str:
+    """The line that reproduces this call."""
+    return shlex.join(["proxyconvex", *sys.argv[1:]])
+
+
+@app.command()
+def audit(
+    data: Data,
+    family: Family = "two-layer-ntk",
+    target: Target = None,
+    drop_missing: DropMissing = False,
+    drop_constant: DropConstant = False,
+    width: Width = None,
+    activation: Activation = None,
+    slope: Slope = None,
+    beta: Beta = None,
+    init_scale: InitScale = None,
+    method: MethodOption = None,
+    steps: Steps = None,
+    budget: Budget = None,
+    one_pass: OnePass = False,
+    delta: Delta = None,
+    seed: Seed = None,
+    runs: Annotated[int, typer.Option(help="Number of sampling seeds to train (SGD only).", min=1)] = 1,
+    out: Annotated[Path | None, typer.Option(help="Folder for certificate, trace and report.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run in --out.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Promise, train, check every premise on the run, and set promise beside outcome.
+
+    Writes `certificate.json`, `trace.npz`, `audit.json` and `report.html` to --out. Exit code 0: consistent;
+    1: a premise or the promise was violated (printed first, in red); 2: bad input.
+
+    Examples: `proxyconvex audit digits:0,1 --width 1024 --out runs/d01` or
+    `proxyconvex audit digits:0,1 --family leaky-relu-noise --slope 0.5 --method sgd --steps 1000000`
+    """
+    from .report.session import audit_folder
+
+    plan = _plan(
+        data, family=family, target=target, drop_missing=drop_missing, drop_constant=drop_constant, width=width,
+        activation=activation, slope=slope, beta=beta, init_scale=init_scale, method=method, steps=steps,
+        budget=budget, one_pass=one_pass, delta=delta, seed=seed, progress=not quiet,
+    )  # fmt: skip
+    folder = out or Path("runs") / f"{re.sub(r'[^A-Za-z0-9]+', '-', Path(data).stem)}-{family}"
+    if not quiet and not as_json:
+        print_plan(err, plan)
+    result = audit_folder(plan, folder, runs=runs, resume=resume, progress=not quiet, command=_command())
+    if as_json:
+        print(json.dumps(result.summary(), allow_nan=False))
+    else:
+        print_audit(Console(highlight=False), result, folder)
+    raise typer.Exit(0 if result.consistent else 1)
+
+
+@app.command()
+def plan(
+    data: Data,
+    family: Family = "two-layer-ntk",
+    target: Target = None,
+    drop_missing: DropMissing = False,
+    drop_constant: DropConstant = False,
+    width: Width = None,
+    activation: Activation = None,
+    slope: Slope = None,
+    beta: Beta = None,
+    init_scale: InitScale = None,
+    method: MethodOption = None,
+    steps: Steps = None,
+    budget: Budget = None,
+    one_pass: OnePass = False,
+    delta: Delta = None,
+    seed: Seed = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write the certificate to.")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """State the promise alone: nothing is trained. With --out, write the certificate of the promise."""
+    from .report.certificate import write_certificate
+    from .report.summary import summary
+
+    made = _plan(
+        data, family=family, target=target, drop_missing=drop_missing, drop_constant=drop_constant, width=width,
+        activation=activation, slope=slope, beta=beta, init_scale=init_scale, method=method, steps=steps,
+        budget=budget, one_pass=one_pass, delta=delta, seed=seed, progress=not quiet,
+    )  # fmt: skip
+    written = write_certificate(made, out) if out is not None else None
+    if as_json:
+        print(json.dumps(summary(made), allow_nan=False))
+        return
+    console = Console(highlight=False)
+    print_plan(console, made)
+    if written is not None:
+        console.print(f"Certificate: {written}\nCheck it: proxyconvex verify {written}")
+
+
+@app.command()
+def explain(
+    data: Data,
+    family: Family = "two-layer-ntk",
+    target: Target = None,
+    width: Width = None,
+    activation: Activation = None,
+    slope: Slope = None,
+    beta: Beta = None,
+    init_scale: InitScale = None,
+    method: MethodOption = None,
+    steps: Steps = None,
+    seed: Seed = None,
+    quiet: Quiet = False,
+) -> None:
+    """Say for every theorem why it applies to this problem, or which premise fails, best promise first."""
+    made = _plan(
+        data, family=family, target=target, width=width, activation=activation, slope=slope, beta=beta,
+        init_scale=init_scale, method=method, steps=steps, seed=seed, progress=not quiet,
+    )  # fmt: skip
+    print_alternatives(Console(highlight=False), made)
+
+
+@app.command()
+def verify(
+    certificate: Annotated[Path, typer.Argument(help="certificate.json (its array files must lie beside it).")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Re-check a certificate with the independent checker. Exit 0 accepted, 1 rejected, 2 unreadable."""
+    from proxyconvex_checker.__main__ import main as checker_main
+
+    arguments = [str(certificate), *(["--json"] if as_json else [])]
+    raise typer.Exit(checker_main(arguments))
+
+
+@app.command()
+def families() -> None:
+    """List the families: which published result each makes executable, and its options."""
+    print_families(Console(highlight=False))
+
+
+@app.command()
+def theorems() -> None:
+    """List the theorems with premises, promise and source."""
+    print_theorems(Console(highlight=False))
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+    if version:
+        print(f"proxyconvex {__version__}")
+        raise typer.Exit(0)
+
+
+def main() -> None:
+    """Run the command line; bad input ends with one readable message and exit code 2."""
+    try:
+        app()
+    except InvalidInputError as error:
+        err.print(f"[bold red]Bad input:[/] {escape(str(error))}")
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        err.print("Interrupted.")
+        raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    main()

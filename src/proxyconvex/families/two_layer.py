@@ -1,0 +1,90 @@
+"""Forward and backward pass of ``N(W; x) = m^{-1/2} sum_r a_r phi(<w_r, x>)`` under the logistic loss, by hand.
+
+Autodiff of the same formulas is correct but spends more time in the activation than in the two matrix products:
+``jax.nn.softplus`` and its derivative take four transcendental functions per entry, here one exponential serves
+both. Layout matters too: pre-activations are stored neuron by row (m, n), where both products are fastest.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from numpy.polynomial import chebyshev, polynomial
+
+from .activations import Activation
+
+
+def _atanh_coefficients(degree: int = 10) -> tuple[float, ...]:
+    """Coefficients in u of atanh(sqrt u) / sqrt u on [0, 1/9], by interpolation at Chebyshev points.
+
+    The function is analytic with its nearest singularity at u = 1, so the error decays like 34^-degree; degree 10
+    leaves rounding error only.
+    """
+    nodes = (1 + chebyshev.chebpts1(degree + 1)) / 18
+    root = np.sqrt(nodes)
+    fit = polynomial.Polynomial.fit(nodes, np.arctanh(root) / root, degree, domain=[0, 1 / 9], window=[0, 1 / 9])
+    return tuple(float(c) for c in fit.coef)
+
+
+_ATANH = _atanh_coefficients()
+
+
+def softplus_and_sigmoid(t: Float[Array, "..."]) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+    """``log(1 + e^t)`` and its derivative from one exponential, to a few units in the last place (float64).
+
+    With ``e = exp(-|t|)``: ``log(1+e) = 2 atanh(s)``, ``s = e/(2+e)`` in [0, 1/3], as a polynomial in ``s^2``.
+    """
+    e = jnp.exp(-jnp.abs(t))
+    s = e / (2 + e)
+    u = s * s
+    p = jnp.full_like(u, _ATANH[-1])
+    for c in _ATANH[-2::-1]:
+        p = p * u + c
+    inverse = 1 / (1 + e)
+    return jnp.maximum(t, 0) + 2 * s * p, jnp.where(t >= 0, inverse, e * inverse)
+
+
+def value_and_slope(activation: Activation, t: Float[Array, "..."]) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+    """``phi(t)`` and ``phi'(t)`` under JAX; at a kink the left derivative, as `Activation.derivative` has it."""
+    c, beta = activation.slope, activation.beta
+    if activation.name == "softplus":
+        value, slope = softplus_and_sigmoid(beta * t)
+        return value / beta, slope
+    if activation.name == "smooth-leaky":
+        z = jnp.clip(t * (beta / 4) + 0.5, 0.0, 1.0)
+        rho = (2 / beta) * z * z + jnp.maximum(t - 2 / beta, 0.0)
+        return c * t + (1 - c) * rho, c + (1 - c) * z
+    return jnp.where(t > 0, t, c * t), jnp.where(t > 0, 1.0, c)
+
+
+def forward(
+    w: Float[Array, "m d"], x: Float[Array, "k d"], activation: Activation, signs: Float[Array, " m"]
+) -> Float[Array, " k"]:
+    """Network outputs; ``signs`` in {-1, +1}."""
+    value, _ = value_and_slope(activation, w @ x.T)
+    return (signs / np.sqrt(w.shape[0])) @ value
+
+
+def forward_backward(
+    w: Float[Array, "m d"],
+    x: Float[Array, "k d"],
+    y: Float[Array, " k"],
+    activation: Activation,
+    signs: Float[Array, " m"],
+) -> tuple[Float[Array, ""], Float[Array, " k"], Float[Array, "m d"]]:
+    """Mean logistic loss ``log(1+exp(-y N))``, outputs ``N`` and the gradient in ``w``; a drop-in for `loss_grad`.
+
+    The gradient is ``a_r m^{-1/2} mean_i loss'_i phi'(<w_r, x_i>) x_i``: the loss derivative is multiplied into the
+    small matrix x, so that the (m, k) matrix of slopes goes into the product as it is.
+    """
+    a = signs / np.sqrt(w.shape[0])
+    value, slope = value_and_slope(activation, w @ x.T)
+    q = a @ value
+    margin = y * q
+    pull = -y * jax.nn.sigmoid(-margin) / x.shape[0]
+    pulled = pull[:, None] * x
+    # The factor a_r goes to the smaller of the two matrices it can multiply.
+    grad = (a[:, None] * slope) @ pulled if x.shape[0] < x.shape[1] else a[:, None] * (slope @ pulled)
+    return jnp.mean(jax.nn.softplus(-margin)), q, grad

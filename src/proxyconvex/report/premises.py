@@ -1,0 +1,161 @@
+"""The premises of each theorem, checked on a trace: near misses must show up here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..core.methods import ConstantStep, NormalisedStep
+from ..descent.trace import Trace
+from ..synthesis.plan_types import Plan
+
+# Rounding in a run of float64 arithmetic, relative to the size of the terms compared.
+TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True)
+class AuditCheck:
+    """One check of an audit.
+
+    Attributes:
+        name: the premise's name, or ``finite``, ``trace-identity``, ``promise``.
+        ok: whether it held.
+        sentence: what was compared, with numbers.
+        margin: by how much it held (negative: was violated), in the units of the sentence.
+    """
+
+    name: str
+    ok: bool
+    sentence: str
+    margin: float | None
+
+
+def premise_checks(plan: Plan, trace: Trace) -> list[AuditCheck]:
+    """Every premise of the plan's theorem that a run can contradict."""
+    makers = _CHECKS.get(plan.guarantee.theorem, ())
+    checks = [make(plan, trace) for make in makers]
+    return [check for check in checks if check is not None]
+
+
+def _until(plan: Plan, trace: Trace) -> tuple[int, float]:
+    """Last step the premises speak of, and the largest squared distance up to it.
+
+    T8 speaks of the run up to the first iterate with fewer than k errors, T4T5 and T3T5 up to the first step at which the
+    sum of ``g - h`` turns negative; afterwards an iterate may leave the ball, and the promise has been kept already.
+    """
+    if plan.guarantee.theorem == "T8":
+        reached = trace.first_step_with_error(plan.guarantee.bound * (1 + TOLERANCE))
+        if reached is not None:
+            return reached
+    if plan.guarantee.theorem in ("T4T5", "T3T5") and trace.exit_step >= 0:
+        return trace.exit_step, trace.max_dist_sq_until_exit
+    return trace.steps_done, trace.max_dist_sq
+
+
+def proxy_convexity(plan: Plan, trace: Trace) -> AuditCheck:
+    """``<d_t, w_t - v> - g_t + h_t >= 0``, on the rows used in the step."""
+    last, _ = _until(plan, trace)
+    slack = trace.inner - trace.g + trace.h
+    size = np.abs(trace.inner) + np.abs(trace.g) + np.abs(trace.h)
+    inside = (trace.step <= last) & np.isfinite(slack)
+    if trace.stochastic:
+        # The recorded g and h are those of all rows; the least slack over every step is kept by the run itself.
+        least, where, scale = trace.min_slack, trace.min_slack_step, float(np.nanmax(size, initial=1e-300))
+    elif not inside.any():
+        return AuditCheck("proxy-convexity", True, "no step was taken inside the region", None)
+    else:
+        k = int(np.argmin(np.where(inside, slack / np.maximum(size, 1e-300), math.inf)))
+        least, where, scale = float(slack[k]), int(trace.step[k]), float(size[k])
+        if trace.min_slack_step <= last and trace.min_slack < least:
+            least, where = trace.min_slack, trace.min_slack_step
+    ok = least >= -TOLERANCE * scale
+    text = f"least slack of <grad, w-v> - (g - h) is {least:.4g}, at step {where:,}"
+    return AuditCheck("proxy-convexity", ok, text, least)
+
+
+def gradient_norm(plan: Plan, trace: Trace) -> AuditCheck:
+    """``||d_t|| <= G mean|loss'|`` (T8), and with ``G = X`` sample by sample (T3e, T6e)."""
+    limit = plan.derived["G"] if "G" in plan.derived else plan.derived["X"]
+    last, _ = _until(plan, trace)
+    inside = (trace.step <= last) & (trace.slope > 0) & np.isfinite(trace.grad_sq)
+    if trace.stochastic or last >= trace.steps_done:
+        ratio = trace.max_growth
+    else:
+        ratio = float(np.max(np.sqrt(trace.grad_sq[inside]) / trace.slope[inside], initial=0.0))
+    text = f"largest ||grad|| / mean|loss'| is {ratio:.6g}, allowed {limit:.6g}"
+    return AuditCheck("gradient-norm", ratio <= limit * (1 + TOLERANCE), text, limit - ratio)
+
+
+def region(plan: Plan, trace: Trace) -> AuditCheck:
+    """The iterates stay in the ball around the comparator for as long as the theorem needs it."""
+    limit = plan.derived.get("radius", plan.derived["R"])
+    last, farthest = _until(plan, trace)
+    distance = math.sqrt(max(farthest, 0.0))
+    text = f"farthest from the comparator up to step {last:,}: {distance:.6g}, radius of the region {limit:.6g}"
+    return AuditCheck("region", distance <= limit * (1 + TOLERANCE), text, limit - distance)
+
+
+def smoothness(plan: Plan, trace: Trace) -> AuditCheck | None:
+    """The descent inequality ``f_t - f_{t+1} >= (1/eta - L/2) eta^2 ||grad||^2``, over the whole run and step by step."""
+    step = plan.method.step
+    if not isinstance(step, ConstantStep):
+        return None
+    eta, limit = step.eta, plan.derived["L"]
+    pairs = np.flatnonzero(np.diff(trace.step) == 1)
+    moved = eta * eta * trace.grad_sq[pairs]
+    drop = trace.loss[pairs] - trace.loss[pairs + 1]
+    slack = drop - (1 / eta - limit / 2) * moved
+    # The two losses are subtracted, so their own rounding is the scale.
+    scale = 1e-13 * (trace.loss[pairs] + trace.loss[pairs + 1]) + TOLERANCE * moved / eta
+    total = trace.loss[0] - trace.loss[-1] - (1 / eta - limit / 2) * trace.total("sum_eta2_grad_sq")
+    ok = bool(np.all(slack >= -scale)) and total >= -TOLERANCE * max(float(trace.loss[0]), 1e-300)
+    with np.errstate(all="ignore"):
+        measured = 2 * (1 / eta - drop / moved)
+    largest = float(np.nanmax(np.where(moved > 1e-12 * np.max(moved, initial=0), measured, np.nan), initial=-math.inf))
+    text = f"largest curvature seen along a step is {largest:.6g}, allowed L = {limit:.6g}"
+    return AuditCheck("smoothness", ok, text, float(total))
+
+
+def step_rule(plan: Plan, trace: Trace) -> AuditCheck:
+    """The step sizes taken are those the theorem speaks of."""
+    step = plan.method.step
+    taken = trace.eta[:-1]
+    if isinstance(step, NormalisedStep):
+        meant = step.c / np.maximum(trace.slope[:-1], step.floor)
+    elif isinstance(step, ConstantStep):
+        meant = np.full(len(taken), step.eta)
+    else:
+        meant = step.eta / (1 + trace.step[:-1] / step.scale) ** step.power
+    worst = float(np.max(np.abs(taken / meant - 1), initial=0.0))
+    return AuditCheck("step-size", worst <= TOLERANCE, f"relative deviation from the planned rule {worst:.2g}", None)
+
+
+def start_distance(plan: Plan, trace: Trace) -> AuditCheck:
+    """``||w_0 - v||`` is at most the certified R."""
+    limit = plan.derived["R"]
+    distance = math.sqrt(trace.initial_dist_sq)
+    text = f"||w_0 - v|| = {distance:.9g}, certified at most {limit:.9g}"
+    return AuditCheck("start-distance", distance <= limit * (1 + TOLERANCE), text, limit - distance)
+
+
+def online_errors(plan: Plan, trace: Trace) -> AuditCheck:
+    """T3e in its every-run form: the errors SGD makes on the rows it draws, before using them."""
+    limit = plan.derived.get("online_bound", plan.derived["bound"])
+    value = trace.online_error
+    text = f"fraction of drawn rows that were wrong when drawn: {value:.6g}"
+    if trace.method.sampling == "with-replacement":  # type: ignore[union-attr]
+        return AuditCheck("online-errors", True, f"{text} (its mean over seeds is promised at most {limit:.6g})", None)
+    return AuditCheck("online-errors", value <= limit * (1 + TOLERANCE), f"{text}, promised {limit:.6g}", limit - value)
+
+
+_CHECKS: dict[str, tuple[Callable[[Plan, Trace], AuditCheck | None], ...]] = {
+    "T8": (start_distance, step_rule, proxy_convexity, gradient_norm, region),
+    "T3e": (start_distance, step_rule, proxy_convexity, gradient_norm, online_errors),
+    "T6e": (start_distance, step_rule, proxy_convexity, gradient_norm, online_errors),
+    "T4T5": (start_distance, step_rule, proxy_convexity, smoothness, region),
+    "T3T5": (start_distance, step_rule, proxy_convexity, gradient_norm, region),
+    "T1": (step_rule, smoothness),
+}

@@ -1,0 +1,79 @@
+"""One entry for planning: data and a family's name in, a `Plan` with a certified promise out."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import InvalidInputError
+from ..data import Dataset, load
+from .plan_types import Plan
+
+# Module and function of each planner; imported on use, because the solvers they need are slow to import.
+PLANNERS = {
+    "two-layer-ntk": ("plan_two_layer_ntk", "plan_two_layer_ntk"),
+    "leaky-relu-noise": ("plan_leaky_relu_noise", "plan_leaky_relu_noise"),
+}
+
+
+def planner(family: str) -> Callable[..., Plan]:
+    """The planning function of a family.
+
+    Raises:
+        InvalidInputError: if there is no such family.
+    """
+    if family not in PLANNERS:
+        near = difflib.get_close_matches(str(family), PLANNERS, n=1)
+        hint = f"Did you mean {near[0]!r}?" if near else "`proxyconvex families` lists what there is."
+        raise InvalidInputError("family", family, ", ".join(sorted(PLANNERS)), hint)
+    module, name = PLANNERS[family]
+    return getattr(importlib.import_module(f".{module}", __package__), name)
+
+
+def options(family: str) -> dict[str, inspect.Parameter]:
+    """The keyword options a family's planner accepts, by name."""
+    parameters = inspect.signature(planner(family)).parameters
+    return {k: p for k, p in parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def plan(
+    data: Dataset | str | Path,
+    *,
+    family: str = "two-layer-ntk",
+    target: str | None = None,
+    drop_constant: bool = False,
+    drop_missing: bool = False,
+    **settings: Any,
+) -> Plan:
+    """State, before any training, what gradient descent is guaranteed to reach on this data.
+
+    Args:
+        data: a `Dataset`, the name of a built-in one (``"breast-cancer"``, ``"digits:0,1"``, ``"digits:even-odd"``,
+            ``"wine:0,1"``) or the path of a CSV, Parquet or NPZ file.
+        family: the published result to use; see `options` for what each accepts.
+        target: name of the label column, for files.
+        drop_constant: drop features that do not vary instead of refusing them (files).
+        drop_missing: drop rows with missing values instead of refusing them (files).
+        **settings: the family's own options, e.g. ``width=1024``, ``steps=2000``, ``method="sgd"``.
+
+    Returns:
+        The plan; ``plan.guarantee`` is the promise, computed by the independent checker.
+
+    Raises:
+        InvalidInputError: for a family, option or data set that cannot be used; the message says how to fix it.
+    """
+    make = planner(family)
+    accepted = options(family)
+    for name in settings:
+        if name not in accepted:
+            near = difflib.get_close_matches(name, accepted, n=1)
+            hint = f"Did you mean {near[0]!r}?" if near else f"Options of {family}: {', '.join(sorted(accepted))}."
+            raise InvalidInputError(name, settings[name], f"an option of the family {family}", hint)
+    dataset = data if isinstance(data, Dataset) else load(
+        str(data), target=target, drop_constant=drop_constant, drop_missing=drop_missing
+    )
+    return make(dataset, **settings)

@@ -147,11 +147,15 @@ def _check_no_statistics(document: dict[str, Any]) -> None:
 # --- numbers -----------------------------------------------------------------------------------------------
 
 
+def scale(value: float, lower: bool = False) -> Fraction:
+    """The size that paddings and windows refer to: ``|value|``, and at least 1 for lower bounds (margins of order one)."""
+    return max(abs(Fraction(value)), Fraction(int(lower)))
+
+
 def padded(value: float, lower: bool = False) -> float:
     """``value`` moved by `PADDING` in its safe direction: up, or down for a lower bound."""
-    exact = Fraction(value)
-    shift = abs(exact) * PADDING
-    return to_float_down(exact - shift) if lower else to_float_up(exact + shift)
+    shift = scale(value, lower) * PADDING
+    return to_float_down(Fraction(value) - shift) if lower else to_float_up(Fraction(value) + shift)
 
 
 def stored_constants(derived: dict[str, float], claim: Claim) -> dict[str, float]:
@@ -188,6 +192,8 @@ def _names(document: dict[str, Any], claim: Claim) -> dict[str, str]:
     for name, value in document["constants"].items():
         names[name] = show(value, name in claim.lower)
     names |= {k: str(v) if isinstance(v, int) else repr(v) for k, v in document["theorem"]["params"].items()}
+    if "k" in document["theorem"]["params"]:
+        names["errors"] = _errors(document["theorem"]["params"]["k"] - 1)
     stated = document["claim"]
     names["bound"] = show(stated["bound"])
     if stated["error_bound"] is not None:
@@ -196,6 +202,10 @@ def _names(document: dict[str, Any], claim: Claim) -> dict[str, str]:
     if stated["probability"] is not None:
         names["probability"] = show(stated["probability"], lower=True)
     return names
+
+
+def _errors(count: int) -> str:
+    return "no error" if count == 0 else f"at most {count} error{'s' if count > 1 else ''}"
 
 
 def _fill(sentence: str, names: dict[str, str]) -> str:

@@ -1,19 +1,22 @@
-"""Theorem T8: normalised gradient descent reaches an iterate with fewer than ``k`` errors. Shared by the families.
+"""Theorem T8, shared by the families: normalised gradient descent reaches an iterate with fewer than ``k``
+errors.
 
-Let ``p_i`` be the slope ``|loss'|`` of the logistic loss at row i and ``psi(p) = p log(p / (1 - p))`` (minus ``p`` times the
-margin that has this slope). If on a ball around a comparator V, of radius ``R = ||w_0 - V||``, every tangent margin towards V is
-at least ``q_i`` and every output gradient has norm at most G, then ``<grad f, w - V> >= mean(p_i q_i + psi(p_i)) >= S_k mean p``
-while at least ``k`` rows are wrong (``p_i >= 1/2``), where
+Let ``p_i`` be the slope ``|loss'|`` of the logistic loss at row i and ``psi(p) = p log(p / (1 - p))``,
+which is minus ``p`` times the margin that has this slope. If on a ball around a comparator V, of radius
+``R = ||w_0 - V||``, every tangent margin towards V is at least ``q_i`` and every output gradient has norm
+at most G, then ``<grad f, w - V> >= mean(p_i q_i + psi(p_i)) >= S_k mean p`` while at least ``k`` rows
+are wrong (``p_i >= 1/2``), where
 
     S_k = min over p in (0,1)^n with at least k entries >= 1/2 of [sum_i p_i q_i + psi(p_i)] / sum_i p_i.
 
-With steps ``c / max(mean p, floor)``, ``floor <= k / (2n)``, the squared distance to V falls by ``c (2 S_k - c G^2)`` at each
-such step, so that ``T c (2 S_k - c G^2) > R^2`` leaves no room for T of them.
+With steps ``c / max(mean p, floor)``, ``floor <= k / (2n)``, the squared distance to V falls by ``c (2
+S_k - c G^2)`` at each such step, so that ``T c (2 S_k - c G^2) > R^2`` leaves no room for T of them.
 
-``S_k >= tau`` is a sum over the rows. With ``theta_i = q_i - tau``: a free row contributes at least
-``inf_p p theta + psi(p) = -W(exp(-theta - 1))`` (W: Lambert's function; ``psi* (s) = W(exp(s - 1))``), a wrong one at least
-``theta / 2`` if ``theta >= -2`` and the same ``-W`` otherwise (the minimiser then has ``p >= 1/2`` by itself). The difference is
->= 0 and increases with theta, hence the cheapest ``k`` wrong rows are those with the smallest ``q``.
+``S_k >= tau`` is a sum over the rows. With ``theta_i = q_i - tau``, a free row contributes at least
+``inf_p p theta + psi(p) = -W(exp(-theta - 1))`` (W: Lambert's function; the conjugate of psi is ``W(exp(s
+- 1))``), a wrong one at least ``theta / 2`` if ``theta >= -2`` and the same ``-W`` otherwise (the
+minimiser then has ``p >= 1/2`` by itself). The difference is >= 0 and increases with theta, hence the
+cheapest ``k`` wrong rows are those with the smallest ``q``.
 """
 
 from __future__ import annotations
@@ -43,7 +46,7 @@ def is_margin_floor(q: Any, k: int, tau: float) -> bool:
     """Whether ``S_k >= tau`` is certified (False says nothing).
 
     Args:
-        q: lower bounds on the tangent margins, shape (n,); a lower bound on each gives a lower bound on ``S_k``.
+        q: lower bounds on the tangent margins, shape (n,); ``S_k`` increases with each of them.
         k: number of errors, in 1..n.
         tau: the candidate.
     """
@@ -80,7 +83,7 @@ def margin_floor(q: Any, k: int) -> float:
 
 def _hint(q: np.ndarray, k: int) -> float:
     """``S_k`` by bisection in plain floating point (only a hint)."""
-    # All p_i = 1/2 is allowed, so S_k <= mean q; and S_k >= min q + S_k of equal margins 0, which is >= -log(2n) - 2.
+    # All p_i = 1/2 is allowed, so S_k <= mean q; and S_k >= min q + (S_k for q = 0) >= min q - log(2n) - 2.
     low, high = float(q[0]) - math.log(2 * len(q)) - 2, float(q.mean()) + 1e-9
     for _ in range(200):
         middle = (low + high) / 2
@@ -96,16 +99,24 @@ def _excess(theta: np.ndarray, k: int) -> float:
 
 
 def lambert_w_exp(s: np.ndarray) -> np.ndarray:
-    """``W(exp(s))`` in plain floating point, by Newton's method on ``w + log w = s`` (concave: it converges from any start)."""
-    w = np.where(s > 1, s - np.log(np.maximum(s, 1.0)), np.exp(np.minimum(s, 1.0)) / (1 + np.exp(np.minimum(s, 1.0))))
-    w = np.maximum(w, 1e-300)
+    """``W(exp(s))`` in plain floating point, by Newton's method on the concave equation ``w + log w = s``."""
+    small = np.exp(np.minimum(s, 1.0))
+    w = np.maximum(np.where(s > 1, s - np.log(np.maximum(s, 1.0)), small / (1 + small)), 1e-300)
     for _ in range(6):
         w = np.maximum(w * (1 + s - np.log(w)) / (1 + w), 1e-300)
     return w
 
 
 def few_errors(
-    *, n: int, k: int, steps: int, c: float, floor: float, radius_sq: Fraction, gradient_sq: Fraction, margin: float
+    *,
+    n: int,
+    k: int,
+    steps: int,
+    c: float,
+    floor: float,
+    radius_sq: Fraction,
+    gradient_sq: Fraction,
+    margin: float,
 ) -> dict[str, float]:
     """The last step of T8, in exact rational arithmetic.
 
@@ -127,9 +138,9 @@ def few_errors(
     """
     s, step = rational(margin), rational(c)
     if not s > 0:
-        raise CheckError(STEP, f"the margin S is {margin:.6g}, not above 0: the comparator does not beat {k} errors")
+        raise CheckError(STEP, f"S = {margin:.6g} is not above 0: the comparator does not rule out {k} errors")
     if not 0 < rational(floor) <= Fraction(k, 2 * n):
-        raise CheckError(STEP, f"the floor {floor!r} of the step is not in (0, k/(2n)] = (0, {k / (2 * n):.6g}]")
+        raise CheckError(STEP, f"the floor {floor!r} of the step is not in (0, k/(2n) = {k / (2 * n):.6g}]")
     if not 0 < step * gradient_sq < 2 * s:
         raise CheckError(STEP, f"c = {c!r} is not in (0, 2 S / G^2)")
     progress = steps * step * (2 * s - step * gradient_sq)

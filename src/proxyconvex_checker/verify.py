@@ -269,12 +269,12 @@ def _compare_constant(state: _State, name: str, stored: float, expected: float) 
     lower = name in state.claim.lower
     if name in state.claim.exact or (stored > derived if lower else stored < derived):
         raise CheckError("constants", f"constants.{name} is stored as {stored!r}; re-derived: {derived!r}")
-    if abs(Fraction(stored) - Fraction(derived)) > WINDOW * abs(Fraction(derived)):
+    if abs(Fraction(stored) - Fraction(derived)) > WINDOW * claims.scale(derived, lower):
         raise CheckError(
             "constants", f"constants.{name} is stored as {stored!r}, further than 1e-9 from {derived!r}"
         )
     state.notes.append(
-        f"constants.{name} is not the number this machine would store, but it is on the safe side of it"
+        f"constants.{name} differs from what this machine would store, but lies on the safe side of its value"
     )
 
 

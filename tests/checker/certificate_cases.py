@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
 from proxyconvex.core.evidence import Evidence
-from proxyconvex.core.methods import GradientDescent, NormalisedStep
+from proxyconvex.core.methods import ConstantStep, GradientDescent, Method, NormalisedStep
 from proxyconvex_checker import claim_table, initial, preprocessing, rounding
 from proxyconvex_checker.claims import Claim, Premise
 from proxyconvex_checker.errors import CheckError
@@ -66,41 +67,107 @@ claim_table.CLAIMS[("made-up", "T0", None)] = Claim(
 )
 
 
-def made_up() -> SimpleNamespace:
-    data, prep = dataset(), settings()
-    fields = {
-        "name": "made-up",
-        "width": 6,
-        "activation": {"name": "softplus", "slope": 0.0, "beta": 0.5},
-        "init_scale": 1.5,
-        "seed": 3,
-    }
+def plan(
+    family: dict[str, Any],
+    theorem: str,
+    method: Method,
+    params: dict[str, Any],
+    comparator: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray],
+    says: tuple[str, str, Evidence],
+    prep: SimpleNamespace | None = None,
+) -> SimpleNamespace:
+    """What `write_certificate` needs of a plan, with the numbers derived by the checker."""
+    data, prep = dataset(), prep or settings()
+    rules = FAMILIES[family["name"]]
     features = preprocessing.apply(data.raw, vars(prep))
-    weights = initial.paired_normal(fields, features.shape[1])
-    comparator = weights + data.targets @ features
-    params = {"T": 1000, "k": 2, "c": 0.25, "floor": 0.01}
-    method = GradientDescent(NormalisedStep(params["c"], params["floor"]), params["T"])
-    derived = fake_derive("T0", features, data.targets, weights, fields["activation"], comparator, params)
+    weights = rules.initial(family, features.shape[1])
+    v = comparator(features, data.targets, weights)
     return SimpleNamespace(
         dataset=data,
         preprocessing=prep,
-        features=features,
-        family=SimpleNamespace(describe=lambda: fields),
+        family=SimpleNamespace(describe=lambda: family),
         initial=weights,
-        comparator=comparator,
-        certificate_comparator=comparator,
+        certificate_comparator=v,
         method=method,
-        derived=derived,
+        derived=rules.derive(theorem, features, data.targets, weights, family["activation"], v, params),
         theorem_params=params,
         seed=5,
-        guarantee=SimpleNamespace(
-            theorem="T0",
-            quantity="best-iterate-error",
-            mode="every-run",
-            evidence=Evidence.CERTIFIED,
-            probability=None,
-        ),
+        guarantee=SimpleNamespace(theorem=theorem, quantity=says[0], mode=says[1], evidence=says[2]),
     )
 
 
-CASES: dict[str, Callable[[], SimpleNamespace]] = {"made-up": made_up}
+def architecture(
+    name: str, width: int, activation: str, slope: float, beta: float, scale: float
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "width": width,
+        "activation": {"name": activation, "slope": slope, "beta": beta},
+        "init_scale": scale,
+        "seed": 3,
+    }
+
+
+def made_up() -> SimpleNamespace:
+    return plan(
+        architecture("made-up", 6, "softplus", 0.0, 0.5, 1.5),
+        "T0",
+        GradientDescent(NormalisedStep(0.25, 0.01), 1000),
+        {"T": 1000, "k": 2, "c": 0.25, "floor": 0.01},
+        lambda x, y, w: w + y @ x,
+        ("best-iterate-error", "every-run", Evidence.CERTIFIED),
+    )
+
+
+# --- two-layer networks ------------------------------------------------------------------------------------
+
+
+def paired_direction(scale: float) -> Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
+    """Move the neurons with positive output sign along ``mean y x``, the others against it."""
+
+    def comparator(x, y, w):
+        signs = np.repeat([1.0, -1.0], len(w) // 2)
+        return w + scale * signs[:, None] * (y @ x / len(y))
+
+    return comparator
+
+
+def normalised_two_layer() -> SimpleNamespace:
+    return plan(
+        architecture("two-layer-ntk", 10, "softplus", 0.0, 0.02, 40.0),
+        "T8",
+        GradientDescent(NormalisedStep(3.0, 0.03), 400),
+        {"T": 400, "k": 2, "c": 3.0, "floor": 0.03},
+        paired_direction(8.0),
+        ("best-iterate-error", "every-run", Evidence.CERTIFIED),
+    )
+
+
+def smooth_two_layer() -> SimpleNamespace:
+    return plan(
+        architecture("two-layer-ntk", 10, "smooth-leaky", 0.1, 0.02, 40.0),
+        "T4T5",
+        GradientDescent(ConstantStep(2.0), 500),
+        {"T": 500, "eta": 2.0},
+        paired_direction(4.0),
+        ("final-loss", "every-run", Evidence.CERTIFIED),
+    )
+
+
+def homogeneous_two_layer() -> SimpleNamespace:
+    return plan(
+        architecture("two-layer-ntk", 10, "relu", 0.0, 1.0, 40.0),
+        "T3T5",
+        GradientDescent(ConstantStep(1.0), 500),
+        {"T": 500, "eta": 1.0},
+        paired_direction(4.0),
+        ("best-loss", "every-run", Evidence.CERTIFIED),
+    )
+
+
+CASES: dict[str, Callable[[], SimpleNamespace]] = {
+    "made-up": made_up,
+    "two-layer-T8": normalised_two_layer,
+    "two-layer-T4T5": smooth_two_layer,
+    "two-layer-T3T5": homogeneous_two_layer,
+}

@@ -10,37 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from certificate_damage import at, dotted, leaves, objects
 from hypothesis import given
 from hypothesis import strategies as st
 
 from proxyconvex_checker import document, preprocessing
 from proxyconvex_checker.errors import CheckError
-
-
-def leaves(value: Any, path: tuple = ()) -> list[tuple]:
-    """Paths of every scalar in a JSON value."""
-    if isinstance(value, dict):
-        return [p for k, v in value.items() for p in leaves(v, (*path, k))]
-    if isinstance(value, list):
-        return [p for i, v in enumerate(value) for p in leaves(v, (*path, i))]
-    return [path]
-
-
-def objects(value: Any, path: tuple = ()) -> list[tuple]:
-    """Paths of every object in a JSON value."""
-    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return ([path] if isinstance(value, dict) else []) + [p for k, v in inner for p in objects(v, (*path, k))]
-
-
-def at(value: Any, path: tuple) -> Any:
-    for key in path:
-        value = value[key]
-    return value
-
-
-def dotted(path: tuple) -> str:
-    return "".join(f"[{k}]" if isinstance(k, int) else f".{k}" for k in path).lstrip(".")
-
 
 FREE = ("constants", "params")  # tables whose names the theorem fixes, not the schema
 

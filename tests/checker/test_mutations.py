@@ -18,8 +18,7 @@ from typing import Any
 import certificate_cases
 import numpy as np
 import pytest
-from conftest import Certificate, copy_of
-from test_document import at, leaves, objects
+from certificate_damage import Certificate, at, copy_of, leaves, objects
 
 from proxyconvex_checker import claims, document
 from proxyconvex_checker.claim_table import CLAIMS

@@ -1,4 +1,4 @@
-"""Containment: every enclosure of `rounding` against 300-bit balls or exact rationals on adversarial points."""
+"""Containment: every enclosure of `rounding` against 300-bit balls or exact rationals, adversarial points."""
 
 from __future__ import annotations
 

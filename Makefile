@@ -1,0 +1,58 @@
+# Works from a fresh clone with python3 and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export JAX_PLATFORMS ?= cpu
+
+.PHONY: help install dev torch demo test lint format docs bench table clean
+
+help:
+	@echo "make demo    plan, train, audit and certify a guarantee on real data; writes runs/demo/report.html"
+	@echo "make test    the whole test suite"
+	@echo "make lint    ruff and pyright    make docs   build the documentation    make bench   all benchmarks"
+
+$(BIN)/proxyconvex: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml $(BIN)/proxyconvex
+	$(BIN)/python -m pip install --quiet --editable ".[dev,docs]"
+	@touch $@
+
+# On its own and pinned: no resolver may choose a CUDA build.
+$(VENV)/.torch: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet "torch==2.13.0"
+	@touch $@
+
+install: $(BIN)/proxyconvex
+
+dev: $(VENV)/.dev
+
+torch: $(VENV)/.torch
+
+demo: install
+	$(BIN)/proxyconvex audit breast-cancer --family two-layer-ntk --budget 2min --out runs/demo
+	$(BIN)/proxyconvex verify runs/demo/certificate.json
+	@echo "Open runs/demo/report.html"
+
+test: dev
+	$(BIN)/python -m pytest
+
+lint: dev
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/pyright
+
+format: dev
+	$(BIN)/ruff check --fix src tests benchmarks
+	$(BIN)/ruff format src tests benchmarks
+
+docs: dev
+	$(BIN)/mkdocs build --strict --site-dir site
+
+bench: torch
+	$(BIN)/python benchmarks/run_all.py
+
+clean:
+	rm -rf $(VENV) site runs .pytest_cache .ruff_cache

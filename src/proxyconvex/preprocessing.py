@@ -1,0 +1,107 @@
+"""From stored rows to the features a promise speaks of: recorded, repeatable, and the same bits on every machine."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from .core.errors import InvalidInputError
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """The steps, in order: keep columns, divide, centre, scale columns, scale rows to unit norm, append a bias, scale rows again.
+
+    Every step is an elementwise float64 operation or an exactly rounded sum (`math.fsum`), so every machine gets the same
+    bits; the checker has its own copy.
+
+    Attributes:
+        kept_columns: indices of the columns kept, increasing.
+        center: remove column means.
+        scale: ``"column"`` divides columns by their standard deviation, ``"none"`` does not.
+        divide_by: constant divisor, ``> 0``.
+        unit_norm: scale every row to Euclidean norm one (rows of zeros stay).
+        bias: value of an appended constant feature; 0 for none.
+    """
+
+    kept_columns: tuple[int, ...]
+    center: bool = True
+    scale: str = "none"
+    divide_by: float = 1.0
+    unit_norm: bool = True
+    bias: float = 0.1
+
+    def __post_init__(self) -> None:
+        kept = self.kept_columns
+        if not kept or any(b <= a for a, b in zip(kept, kept[1:], strict=False)):
+            raise InvalidInputError("kept_columns", kept, "an increasing list with at least one column")
+        if self.scale not in ("none", "column"):
+            raise InvalidInputError("scale", self.scale, "'none' or 'column'")
+        if not (math.isfinite(self.divide_by) and self.divide_by > 0):
+            raise InvalidInputError("divide_by", self.divide_by, "a finite number > 0")
+        if not (math.isfinite(self.bias) and self.bias >= 0):
+            raise InvalidInputError("bias", self.bias, "a finite number >= 0")
+
+    def describe(self) -> dict[str, Any]:
+        """The certificate's fields."""
+        return {**dataclasses.asdict(self), "kept_columns": list(self.kept_columns)}
+
+    def apply(self, raw: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n e"]:
+        """The features.
+
+        Raises:
+            InvalidInputError: if a kept column does not exist or is constant and scaled, or a feature overflows.
+        """
+        if self.kept_columns[-1] >= raw.shape[1]:
+            raise InvalidInputError("kept_columns", self.kept_columns[-1], f"indices below {raw.shape[1]}")
+        with np.errstate(all="ignore"):
+            x = raw[:, list(self.kept_columns)] / self.divide_by
+            x = self._standardised(x)
+            x = unit_rows(x) if self.unit_norm else x
+            if self.bias > 0:
+                x = np.column_stack([x, np.full(len(x), self.bias)])
+                x = unit_rows(x) if self.unit_norm else x
+        if not np.isfinite(x).all():
+            raise InvalidInputError(
+                "features", "values that overflow float64", "finite numbers", "Rescale the data, e.g. divide_by=1e6."
+            )
+        return np.ascontiguousarray(x)
+
+    def _standardised(self, x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
+        centred = x - np.array([_sum(column) / len(x) for column in x.T])
+        out = centred if self.center else x
+        if self.scale == "column":
+            spread = np.array([np.sqrt(_sum(column * column) / len(x)) for column in centred.T])
+            if not np.all(spread > 0):
+                where = self.kept_columns[int(np.flatnonzero(~(spread > 0))[0])]
+                raise InvalidInputError("kept_columns", where, "columns that vary, when scale='column'", "Drop it.")
+            out = out / spread
+        return out
+
+
+def _sum(values: Float[np.ndarray, " n"]) -> float:
+    try:
+        return math.fsum(values.tolist())
+    except (OverflowError, ValueError):
+        return math.nan
+
+
+def unit_rows(x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
+    """Rows divided by their norms; rows of zeros stay."""
+    norms = np.array([np.sqrt(_sum(row * row)) for row in x])
+    divisor = np.where(norms > 0, norms, 1.0)
+    return np.where((norms > 0)[:, None], x / divisor[:, None], x)
+
+
+def data_digest(raw: Float[np.ndarray, "n d"], targets: Float[np.ndarray, " n"]) -> str:
+    """SHA-256 (hex) of the shape, the rows and the targets as little-endian float64."""
+    digest = hashlib.sha256(b"proxyconvex-data-1\n" + f"{raw.shape[0]} {raw.shape[1]}\n".encode())
+    for array in (raw, targets):
+        digest.update(np.ascontiguousarray(array, dtype="<f8").tobytes())
+    return digest.hexdigest()

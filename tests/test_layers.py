@@ -1,0 +1,100 @@
+"""The house rules that a program can check: layers, light imports, file sizes."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src"
+PACKAGE = SOURCE / "proxyconvex"
+# Top of the house first: a module may import its own layer and those before it.
+LAYERS = ("core", "families", "descent", "checks", "synthesis", "monitor", "report")
+TOP_LEVEL = {
+    # Data belongs beside core: arrays and files, no mathematics.
+    "preprocessing": "core",
+    "data": "core",
+    "data_files": "core",
+    "cli": "report",
+    "cli_output": "report",
+    "__init__": "report",
+}
+FILES = sorted(PACKAGE.rglob("*.py"))
+CHECKER_FILES = sorted((SOURCE / "proxyconvex_checker").rglob("*.py"))
+
+
+def layer(path: Path) -> int:
+    """Position of a module's layer."""
+    first = path.relative_to(PACKAGE).parts[0]
+    name = TOP_LEVEL[first.removesuffix(".py")] if first.endswith(".py") else first
+    return LAYERS.index(name)
+
+
+def imported_modules(path: Path) -> list[str]:
+    """Absolute names of everything a file imports, also inside functions; annotations only are left out."""
+    tree = ast.parse(path.read_text())
+    typing_only = {
+        id(n)
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and ast.unparse(block.test).endswith("TYPE_CHECKING")
+        for n in ast.walk(block)
+    }
+    names = []
+    package = path.relative_to(SOURCE).with_suffix("").parts[:-1]
+    for node in ast.walk(tree):
+        if id(node) in typing_only:
+            continue
+        if isinstance(node, ast.Import):
+            names += [a.name for a in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join((*base, *((node.module or "").split(".") if node.module else ())))
+            names += [f"{module}.{a.name}" for a in node.names]
+    return names
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_imports_point_up(path: Path) -> None:
+    for name in imported_modules(path):
+        if not name.startswith("proxyconvex."):
+            continue
+        parts = name.split(".")[1:]
+        if parts[0] in LAYERS:
+            target = LAYERS.index(parts[0])
+        elif parts[0] in TOP_LEVEL:
+            target = LAYERS.index(TOP_LEVEL[parts[0]])
+        else:
+            continue  # a name of the package itself, such as __version__
+        assert target <= layer(path), f"{path.name} imports {name}, which lies below it"
+
+
+@pytest.mark.parametrize("path", CHECKER_FILES, ids=lambda p: p.name)
+def test_the_checker_stands_alone(path: Path) -> None:
+    for name in imported_modules(path):
+        root = name.split(".")[0]
+        assert root in ("numpy", "proxyconvex_checker") or root in sys.stdlib_module_names, name
+
+
+@pytest.mark.parametrize("path", FILES + CHECKER_FILES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_files_stay_readable(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 420
+
+
+@pytest.mark.parametrize("path", FILES + CHECKER_FILES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_functions_stay_readable(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef):
+            doc = ast.get_docstring(node)
+            body = node.end_lineno - node.lineno + 1 - (len(doc.splitlines()) if doc else 0)
+            assert body <= 66, f"{node.name} has {body} lines"
+
+
+def test_import_is_light() -> None:
+    code = (
+        "import sys, proxyconvex; from proxyconvex import *; "
+        "heavy = {'torch', 'cvxpy', 'plotly', 'sklearn', 'polars'} & set(sys.modules); assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

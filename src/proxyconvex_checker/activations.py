@@ -68,7 +68,7 @@ class Activation:
     def derivative_upper(self, z: Array, e: Array) -> Array:
         """Upper bound on ``phi'(t)`` for every ``t`` with ``|t - z| <= e``; at most 1."""
         if not self.smooth:
-            return np.ones_like(z)
+            return np.where(z > -e, 1.0, self.slope)
         with np.errstate(under="ignore"):
             if self.name == "softplus":
                 # E = exp(-a) is off by less than r; quotient and sum round by one epsilon each.

@@ -48,6 +48,7 @@ class Claim:
         references: keys of exactly the results it uses.
         lower: constants that are lower bounds; those neither here nor in ``exact`` are upper bounds.
         exact: constants that are stored exactly as derived.
+        whole_passes: whether the steps must visit every row equally often (the bound averages over the rows).
         statistics_allowed: whether the preprocessing may use statistics of the data.
     """
 
@@ -62,6 +63,7 @@ class Claim:
     optional: tuple[str, ...] = ()
     lower: tuple[str, ...] = ()
     exact: tuple[str, ...] = ()
+    whole_passes: bool = False
     statistics_allowed: bool = True
 
     @property
@@ -116,6 +118,8 @@ def check_method(document: dict[str, Any], claim: Claim) -> None:
         raise CheckError(
             STEP, f"one pass over {document['data']['n']} rows cannot take {method['steps']} steps"
         )
+    if claim.whole_passes and method["steps"] % document["data"]["n"]:
+        raise CheckError(STEP, f"{method['steps']} steps are not a whole number of passes over the rows")
     if not claim.statistics_allowed:
         _check_no_statistics(document)
 

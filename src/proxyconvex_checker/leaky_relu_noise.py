@@ -1,47 +1,47 @@
-"""Certified numbers of the family ``leaky-relu-noise``, re-derived from the data, the seed and a vector
-``u``.
+"""Certified numbers of the family ``leaky-relu-noise``, from the data, the seed and a vector ``u``.
 
 The family is that of Frei, Cao and Gu (2021): ``N(W; x) = m^{-1/2} sum_r a_r phi(<w_r, x>)``, ``phi'`` in
-[c, 1], ``a_r`` = +1 for the first ``ceil(m/2)`` neurons, then -1. Write ``margin = y N``, ``p = 1 / (1 +
-exp(margin))``, ``X = max_i ||x_i||``, ``q(s) = s`` for s >= 0 and ``s / c`` for s < 0, ``q_i = q(y_i <u,
-x_i>)``. The comparator is V with rows ``(kappa / c) a_r u / sqrt m``.
+[c, 1], ``a_r`` = +1 for the first ``ceil(m/2)`` neurons, then -1. Write ``margin = y N``,
+``p = 1 / (1 + exp(margin))``, ``X = max_i ||x_i||``, ``q(s) = s`` for s >= 0 and ``s / c`` for s < 0,
+``q_i = q(y_i <u, x_i>)``. The comparator is V with rows ``(kappa / c) a_r u / sqrt m``.
 
 * ``y <grad N(W; x), V> = (mean_r phi'_r) (kappa / c) y <u, x> >= kappa q_i`` for every W;
-* ``0 <= phi(t) - t phi'(t) <= (1 - c) / (2 beta)`` (0 for leaky-relu), so ``y <grad N, W> <= margin +
-  omega``, ``omega = ceil(m/2) (1 - c) / (2 beta sqrt m)``. Below, ``q_i`` stands for ``q_i - omega /
-  kappa``;
-* hence ``<grad f_i(W), W - V> >= p (kappa q_i - margin)`` (tangent margins), and ``||grad f_i(W)|| <= X
-  p``.
+* ``0 <= phi(t) - t phi'(t) <= (1 - c) / (2 beta)`` (0 for leaky-relu), so
+  ``y <grad N, W> <= margin + omega``, ``omega = ceil(m/2) (1 - c) / (2 beta sqrt m)``. Below, ``q_i``
+  stands for ``q_i - omega / kappa``;
+* hence ``<grad f_i(W), W - V> >= p (kappa q_i - margin)`` (tangent margins), and
+  ``||grad f_i(W)|| <= X p``.
 
-**T3e** (error form; SGD, batch 1, any order of rows). ``theta = eta X^2 / kappa``, ``k0 = max_t t / (1 +
-e^t) = W(1/e)``, ``charge_i = max(0, 1/2 + theta/8 - q_i/2, 1/2 + theta/2 - q_i)``. Then
+**T3e** (error form; SGD, batch 1, any order of rows). ``theta = eta X^2 / kappa``,
+``k0 = max_t t / (1 + e^t) = W(1/e)``, ``charge_i = max(0, 1/2 + theta/8 - q_i/2, 1/2 + theta/2 - q_i)``.
+Then
 
     eta <d, W - V> - (eta^2/2) ||d||^2 >= eta kappa (err/2 - charge_i - k0/kappa),
 
 because ``p q - theta p^2/2`` is concave in p: look at p = 1/2, 1 (error) and p = 0, 1/2 (no error; there
-``p margin <= k0``). Telescoping, with ``R = ||w_0 - V||``: ``sum_t err_{z_t}(w_t) <= 2 [sum_t
-charge_{z_t} + T k0/kappa + R^2 / (2 eta kappa)]``, whatever the order. Uniform draws turn this into a
-bound on the expected average training error.
+``p margin <= k0``). Telescoping, with ``R = ||w_0 - V||``:
+``sum_t err_{z_t}(w_t) <= 2 [sum_t charge_{z_t} + T k0/kappa + R^2 / (2 eta kappa)]``, whatever the order.
+Uniform draws turn this into a bound on the expected average training error.
 
 **T3f** (full batch): ``||grad f||^2 <= lambda_max(C) mean p^2`` with ``C = (1/n) sum x x^T``, so the same
 holds for the average training error with ``theta = eta lambda_max(C) / kappa``, without any randomness.
 
 **T6e** (one pass over i.i.d. rows): ``exp((1-e^-u0) pi - u0 err)`` has conditional mean <= 1 for an error
-of probability pi. So with probability 1 - delta, for all of J values u0 fixed in advance, ``sum_t
-err_pop(w_t) <= [u0 sum_t err_t + log(J/delta)] / (1 - e^-u0)``. The vector u, and kappa with it, may be
-chosen after seeing the rows; the step eta may not: it is the constant `ONE_PASS_ETA`.
+of probability pi. So with probability 1 - delta, for all of J values u0 fixed in advance,
+``sum_t err_pop(w_t) <= [u0 sum_t err_t + log(J/delta)] / (1 - e^-u0)``. The vector u, and kappa with it,
+may be chosen after seeing the rows; the step eta may not: it is the constant `ONE_PASS_ETA`.
 
 **T8**: see `margins`; here the tangent margins are ``kappa q_i``, ``G = X`` and the region is the whole
 space.
 
 **T1** (full batch, smooth-leaky): ``||grad f|| >= (c/||u||) mean p q_i`` (q_i without omega). Smoothness
 with ``L = lambda_max(C) (1/4 + (1-c) beta / (4 sqrt m))`` and ``eta L <= 1`` give an iterate with
-``||grad f||^2 <= 4 f(w_0) / (eta (3T - 1))`` (Abbaszadehpeivasti et al. 2021, with the constant ``1/eta
->= L``). There ``mean p <= mean (1-q_i)_+ + (||u||/c) ||grad f||``, and the error is at most ``mean max(0,
-1-q_i, 1-2q_i) + 2 (||u||/c) ||grad f||``.
+``||grad f||^2 <= 4 f(w_0) / (eta (3T - 1))`` (Abbaszadehpeivasti et al. 2021, with the constant
+``1/eta >= L``). There ``mean p <= mean (1-q_i)_+ + (||u||/c) ||grad f||``, and the error is at most
+``mean max(0, 1-q_i, 1-2q_i) + 2 (||u||/c) ||grad f||``.
 
-**T3** (the paper's form): the average of ``mean p`` is at most ``[mean (1-q_i)_+ + k0/kappa + R^2/(2 eta
-kappa T)] / (1 - eta X^2/(2 kappa))``.
+**T3** (the paper's form): the average of ``mean p`` is at most
+``[mean (1-q_i)_+ + k0/kappa + R^2/(2 eta kappa T)] / (1 - eta X^2/(2 kappa))``.
 """
 
 from __future__ import annotations
@@ -259,9 +259,7 @@ def _average(params: dict[str, Any], charge: np.ndarray, radius_sq: Fraction) ->
 def _t6e(net: _Network, params: dict[str, Any]) -> Numbers:
     steps, u0, delta = params["T"], params["u0"], params["delta"]
     if params["eta"] != ONE_PASS_ETA:
-        raise CheckError(
-            STEP, f"eta = {params['eta']!r}; a one-pass promise uses the step fixed in advance, {ONE_PASS_ETA!r}"
-        )
+        raise CheckError(STEP, f"eta = {params['eta']!r}; the step fixed in advance is {ONE_PASS_ETA!r}")
     if u0 not in ONE_PASS_U0:
         raise CheckError(STEP, f"u0 = {u0!r} is not one of the values fixed in advance, {ONE_PASS_U0}")
     if not 0 < delta < 1:
@@ -368,7 +366,7 @@ def derive(
     comparator: np.ndarray,
     params: dict[str, Any],
 ) -> Numbers:
-    """Every certified number of a promise, rounded outward, for exact arithmetic on the given float64 numbers.
+    """Every certified number of a promise, rounded outward, true in exact arithmetic for the given numbers.
 
     Args:
         theorem: ``"T3e"``, ``"T3f"``, ``"T6e"``, ``"T8"``, ``"T1"`` or ``"T3"``.
@@ -381,7 +379,7 @@ def derive(
             ``c, floor, k, kappa`` (T8); ``eta`` (T1).
 
     Returns:
-        Constants, ``bound`` and ``error_bound``; ``S`` and ``q_min`` are lower bounds, the others upper bounds.
+        Constants, ``bound`` and ``error_bound``; ``S`` and ``q_min`` are lower bounds, the others upper.
 
     Raises:
         CheckError: if a premise fails or an argument has the wrong shape or range.

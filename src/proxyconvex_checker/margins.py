@@ -1,20 +1,19 @@
-"""Theorem T8, shared by the families: normalised gradient descent reaches an iterate with fewer than ``k``
-errors.
+"""Theorem T8, shared by the families: normalised gradient descent gets below ``k`` errors.
 
 Let ``p_i`` be the slope ``|loss'|`` of the logistic loss at row i and ``psi(p) = p log(p / (1 - p))``,
 which is minus ``p`` times the margin that has this slope. If on a ball around a comparator V, of radius
 ``R = ||w_0 - V||``, every tangent margin towards V is at least ``q_i`` and every output gradient has norm
-at most G, then ``<grad f, w - V> >= mean(p_i q_i + psi(p_i)) >= S_k mean p`` while at least ``k`` rows
-are wrong (``p_i >= 1/2``), where
+at most G, then ``<grad f, w - V> >= mean(p_i q_i + psi(p_i)) >= S_k mean p`` while at least ``k`` rows are
+wrong (``p_i >= 1/2``), where
 
     S_k = min over p in (0,1)^n with at least k entries >= 1/2 of [sum_i p_i q_i + psi(p_i)] / sum_i p_i.
 
-With steps ``c / max(mean p, floor)``, ``floor <= k / (2n)``, the squared distance to V falls by ``c (2
-S_k - c G^2)`` at each such step, so that ``T c (2 S_k - c G^2) > R^2`` leaves no room for T of them.
+With steps ``c / max(mean p, floor)``, ``floor <= k / (2n)``, the squared distance to V falls by
+``c (2 S_k - c G^2)`` at each such step, so that ``T c (2 S_k - c G^2) > R^2`` leaves no room for T of them.
 
 ``S_k >= tau`` is a sum over the rows. With ``theta_i = q_i - tau``, a free row contributes at least
-``inf_p p theta + psi(p) = -W(exp(-theta - 1))`` (W: Lambert's function; the conjugate of psi is ``W(exp(s
-- 1))``), a wrong one at least ``theta / 2`` if ``theta >= -2`` and the same ``-W`` otherwise (the
+``inf_p p theta + psi(p) = -W(exp(-theta - 1))`` (W: Lambert's function; the conjugate of psi is
+``W(exp(s - 1))``), a wrong one at least ``theta / 2`` if ``theta >= -2`` and the same ``-W`` otherwise (the
 minimiser then has ``p >= 1/2`` by itself). The difference is >= 0 and increases with theta, hence the
 cheapest ``k`` wrong rows are those with the smallest ``q``.
 """

@@ -40,6 +40,7 @@ from .rounding import (
     matmul_enclosure,
     mean_bounds,
     mul_up,
+    next_down,
     next_up,
     norm_upper,
     product_upper,
@@ -92,15 +93,29 @@ class Network:
         return sub_down(self.margins, loss)
 
     def gradient_norm(self, radius: float) -> float:
-        """Upper bound ``G`` on ``||grad N(W; x_i)||`` over the ball and all i.
+        """Upper bound ``G`` on ``||grad N(W; x_i)||`` over the ball and all i; ``phi' <= 1`` always.
 
-        ``phi'(<w_r, x>) <= phi'(<v_r, x>) + H |<w_r - v_r, x>|`` and Minkowski's inequality; ``phi' <= 1``.
+        Smooth phi: ``phi'(<w_r, x>) <= phi'(<v_r, x>) + H |<w_r - v_r, x>|`` and Minkowski's inequality. (Leaky) ReLU: the mean
+        square of the slopes grows by at most ``(1 - c^2) / m`` times the number of neurons that can be switched on.
         """
-        if not self.activation.smooth:
-            return float(self.norms.max())
-        factor = to_float_up(self.activation.curvature / sqrt_lower(self.width))
-        drift = mul_up(mul_up(self.norms, radius), factor)
-        return float(mul_up(self.norms, np.minimum(add_up(self.slopes, drift), 1.0)).max())
+        if self.activation.smooth:
+            factor = to_float_up(self.activation.curvature / sqrt_lower(self.width))
+            slopes = add_up(self.slopes, mul_up(mul_up(self.norms, radius), factor))
+        else:
+            rise = to_float_up((1 - rational(self.activation.slope) ** 2) / self.width)
+            slopes = next_up(np.sqrt(add_up(mul_up(self.slopes, self.slopes), mul_up(self._switched_on(radius), rise))))
+        return float(mul_up(self.norms, np.minimum(slopes, 1.0)).max())
+
+    def _switched_on(self, radius: float) -> Array:
+        """Upper bounds on the number of inactive neurons of each row that become active within the radius, shape (n,)."""
+        out = np.empty(len(self.x))
+        for rows in _blocks(len(self.x), self.width):
+            reach = mul_up(self.norms[rows], radius)
+            z, e = matmul_enclosure(self.x[rows], self.comparator.T)
+            # Neurons that may be active at V already count with slope 1; an infinite cost takes them out.
+            cost = np.where(z > -e, np.inf, next_down(sub_down(-z, e) ** 2))
+            out[rows] = _count_upper(np.maximum(cost, 0.0), mul_up(reach, reach))
+        return out
 
     def _knapsack(self, radius: float) -> Array:
         """Upper bounds on the decrease of every margin by sign flips within the radius, shape (n,)."""
@@ -128,11 +143,25 @@ def _knapsack_upper(t: Array, e: Array, budget: Array) -> Array:
     at = ordered[np.arange(len(t)), np.minimum(last, t.shape[1] - 1)]
     with np.errstate(divide="ignore"):
         nu = np.where((last < t.shape[1]) & (at > 0), np.minimum(1 / at, 1e150), 0.0)[:, None]
-    # t (1 - nu t) rounded up: sub_down of the product would do, but the factor may have either sign.
-    shrink = next_up(1.0 - np.nextafter(nu * t, -np.inf))
+    shrink = next_up(1.0 - next_down(nu * t))
     terms = add_up(np.maximum(next_up(t * shrink), 0.0), e)
     total = product_upper(terms, np.ones((t.shape[1], 1)))[:, 0]
     return add_up(mul_up(nu[:, 0], budget), total)
+
+
+def _count_upper(cost: Array, budget: Array) -> Array:
+    """Upper bound on ``max {sum_r s_r : 0 <= s_r <= 1, sum_r s_r cost_r <= budget}`` per row: ``nu budget + sum (1 - nu cost)_+``."""
+    ordered = np.sort(cost, axis=1)
+    last = (np.cumsum(ordered, axis=1) <= budget[:, None]).sum(axis=1)
+    at = ordered[np.arange(len(cost)), np.minimum(last, cost.shape[1] - 1)]
+    with np.errstate(divide="ignore"):
+        nu = np.where((last < cost.shape[1]) & (at > 0), np.minimum(1 / at, 1e150), 0.0)
+    terms = np.zeros_like(cost)
+    some = np.isfinite(cost)
+    used = np.broadcast_to(nu[:, None], cost.shape)[some] * cost[some]
+    terms[some] = np.maximum(next_up(1.0 - next_down(used)), 0.0)
+    total = product_upper(terms, np.ones((cost.shape[1], 1)))[:, 0]
+    return add_up(mul_up(nu, budget), total)
 
 
 def _blocks(n: int, width: int) -> Iterator[slice]:
@@ -187,7 +216,7 @@ def _at_comparator(x: Array, y: Array, phi: Activation, comparator: Array) -> tu
     total, error = matmul_enclosure(pair, ones, a_error=pair_error)
     low = sub_down(y * total[:, 0], error[:, 0])
     root = div_up(1.0, to_float_down(sqrt_lower(m))), div_down(1.0, to_float_up(sqrt_upper(m)))
-    value = np.nextafter(low * np.where(low >= 0, root[1], root[0]), -np.inf)
+    value = next_down(low * np.where(low >= 0, root[1], root[0]))
     slopes = phi.derivative_upper(z, e)
     squares = product_upper(mul_up(slopes, slopes), np.ones((m, 1)))[:, 0]
     return value, next_up(np.sqrt(div_up(squares, m)))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from proxyconvex.core.evidence import Evidence
-from proxyconvex.core.methods import ConstantStep, GradientDescent, Method, NormalisedStep
+from proxyconvex.core.methods import SGD, ConstantStep, GradientDescent, Method, NormalisedStep
 from proxyconvex_checker import claim_table, initial, preprocessing, rounding
 from proxyconvex_checker.claims import Claim, Premise
 from proxyconvex_checker.errors import CheckError
@@ -165,9 +165,102 @@ def homogeneous_two_layer() -> SimpleNamespace:
     )
 
 
+# --- leaky ReLU under label noise ------------------------------------------------------------------------------
+
+
+def mean_direction(scale: float) -> Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
+    return lambda x, y, w: scale * (y @ x / len(y))
+
+
+def sampled_leaky() -> SimpleNamespace:
+    return plan(
+        architecture("leaky-relu-noise", 7, "leaky-relu", 0.5, 1.0, 0.5),
+        "T3e",
+        SGD(ConstantStep(0.5), 5000),
+        {"T": 5000, "eta": 0.5, "kappa": 40.0},
+        mean_direction(2.5),
+        ("average-error", "expectation", Evidence.CERTIFIED),
+    )
+
+
+def cyclic_leaky() -> SimpleNamespace:
+    return plan(
+        architecture("leaky-relu-noise", 7, "smooth-leaky", 0.5, 20.0, 0.5),
+        "T3e",
+        SGD(ConstantStep(0.5), 6000, sampling="cyclic"),
+        {"T": 6000, "eta": 0.5, "kappa": 40.0},
+        mean_direction(2.5),
+        ("online-error", "every-run", Evidence.CERTIFIED),
+    )
+
+
+def one_pass_leaky() -> SimpleNamespace:
+    eta = 2.0**20
+    return plan(
+        architecture("leaky-relu-noise", 7, "leaky-relu", 0.5, 1.0, 0.5),
+        "T6e",
+        SGD(ConstantStep(eta), 12, sampling="one-pass"),
+        {"T": 12, "eta": eta, "kappa": 2.0**22, "u0": 1.0, "delta": 0.25},
+        mean_direction(2.5),
+        ("population-error", "probability", Evidence.ASSUMED),
+        settings(4, center=False, scale="none"),
+    )
+
+
+def full_batch_leaky() -> SimpleNamespace:
+    return plan(
+        architecture("leaky-relu-noise", 7, "leaky-relu", 0.5, 1.0, 0.5),
+        "T3f",
+        GradientDescent(ConstantStep(1.0), 400),
+        {"T": 400, "eta": 1.0, "kappa": 40.0},
+        mean_direction(2.5),
+        ("average-error", "every-run", Evidence.CERTIFIED),
+    )
+
+
+def normalised_leaky() -> SimpleNamespace:
+    return plan(
+        architecture("leaky-relu-noise", 7, "leaky-relu", 0.5, 1.0, 0.5),
+        "T8",
+        GradientDescent(NormalisedStep(2.0, 0.03), 5000),
+        {"T": 5000, "k": 2, "c": 2.0, "floor": 0.03, "kappa": 10.0},
+        mean_direction(2.5),
+        ("best-iterate-error", "every-run", Evidence.CERTIFIED),
+    )
+
+
+def smooth_leaky() -> SimpleNamespace:
+    return plan(
+        architecture("leaky-relu-noise", 7, "smooth-leaky", 0.5, 2.0, 0.5),
+        "T1",
+        GradientDescent(ConstantStep(1.0), 20_000),
+        {"T": 20_000, "eta": 1.0},
+        mean_direction(2.5),
+        ("best-slope", "every-run", Evidence.CERTIFIED),
+    )
+
+
+def average_slope_leaky() -> SimpleNamespace:
+    return plan(
+        architecture("leaky-relu-noise", 7, "leaky-relu", 0.5, 1.0, 0.5),
+        "T3",
+        GradientDescent(ConstantStep(1.0), 20_000),
+        {"T": 20_000, "eta": 1.0, "kappa": 40.0},
+        mean_direction(2.5),
+        ("average-slope", "every-run", Evidence.CERTIFIED),
+    )
+
+
 CASES: dict[str, Callable[[], SimpleNamespace]] = {
     "made-up": made_up,
     "two-layer-T8": normalised_two_layer,
     "two-layer-T4T5": smooth_two_layer,
     "two-layer-T3T5": homogeneous_two_layer,
+    "leaky-T3e": sampled_leaky,
+    "leaky-T3e-cyclic": cyclic_leaky,
+    "leaky-T3f": full_batch_leaky,
+    "leaky-T6e": one_pass_leaky,
+    "leaky-T8": normalised_leaky,
+    "leaky-T1": smooth_leaky,
+    "leaky-T3": average_slope_leaky,
 }

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-import certificate_cases
-import pytest
-from certificate_damage import Certificate, copy_of
+import sys
+from pathlib import Path
 
-from proxyconvex.report import certificate
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode leaves helper modules to us
+
+import certificate_cases  # noqa: E402
+from certificate_damage import Certificate, copy_of  # noqa: E402
+
+from proxyconvex.report import certificate  # noqa: E402
 
 
 @pytest.fixture(scope="session")

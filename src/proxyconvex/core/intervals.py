@@ -81,7 +81,7 @@ class Interval:
     `InvalidInputError` instead of guessing.
     """
 
-    __slots__ = ("lo", "hi")
+    __slots__ = ("hi", "lo")
     __array_ufunc__ = None  # NumPy scalars leave mixed arithmetic to this class
 
     def __init__(self, lo: Any, hi: Any = None) -> None:

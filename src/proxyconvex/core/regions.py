@@ -11,7 +11,19 @@ from typing import Any, final
 import numpy as np
 
 from .errors import InvalidInputError
-from .numbers import exact, inner, is_exact_point, leaves, map_point, norm, norm_sq, norm_upper, sqrt, subtract, upper
+from .numbers import (
+    exact,
+    inner,
+    is_exact_point,
+    leaves,
+    map_point,
+    norm,
+    norm_sq,
+    norm_upper,
+    sqrt,
+    subtract,
+    upper,
+)
 
 
 def checked_point(what: str, point: Any) -> Any:

@@ -109,9 +109,11 @@ class Tangent:
 
     def gradient_norm(self, radius: float, scale: float) -> float:
         """About the largest ``||grad N||`` within ``radius`` of a comparator near initialisation."""
-        if not self.smooth:
-            return float(self.norms.max())
         top = float(self.norms.max())
+        if not self.smooth:
+            # Neurons are equally likely on and off; those that can be switched on are about the cheapest half.
+            flipped = (self._flips[1] <= (top * radius / scale) ** 2).sum(axis=1).max() / len(self.half)
+            return min(np.sqrt(self.steepest**2 + (1 - self.slope**2) * 0.6 * flipped * top * top), top)
         drift = (1 - self.slope) * self.sharpness / (4 * scale) * radius * top * top / np.sqrt(self.width)
         return min(self.steepest + 1.1 * drift, top)
 

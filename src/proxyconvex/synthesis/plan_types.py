@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -67,12 +68,25 @@ class Plan:
         """The finite-sum problem that `descent` trains, with the comparator and the recorded proxies bound."""
         return self.family.problem(self.features, self.targets, self.comparator, **self.proxy)
 
-    def __repr__(self) -> str:
-        from ..report.repr import plan_text
+    def _lines(self) -> list[tuple[str, str]]:
+        g = self.guarantee
+        n, d = self.features.shape
+        rows = [
+            ("problem", f"{self.family.name} on {self.dataset.name} ({n} rows, {d} features)"),
+            ("promise", g.sentence + (" This is vacuous." if g.vacuous else "")),
+            ("theorem", f"{g.theorem}, {g.mode}"),
+            ("evidence", f"{g.evidence.name}: {g.evidence.sentence}"),
+            ("method", f"{self.method}"),
+        ]
+        rows += [("premise", f"{p.evidence.name} {p.name}: {p.statement}") for p in g.premises]
+        return rows + [("note", note) for note in self.notes]
 
-        return plan_text(self)
+    def __repr__(self) -> str:
+        return "\n".join(["Plan", *(f"  {name:<9} {text}" for name, text in self._lines())])
 
     def _repr_html_(self) -> str:
-        from ..report.repr import plan_html
-
-        return plan_html(self)
+        cells = "".join(
+            f'<tr><th style="text-align:left">{escape(k)}</th><td style="text-align:left">{escape(v)}</td></tr>'
+            for k, v in self._lines()
+        )
+        return f"<table><caption>Plan</caption>{cells}</table>"

@@ -1,5 +1,4 @@
-"""Independent re-check of proxyconvex certificates: standard library and NumPy only, nothing of proxyconvex
-is imported.
+"""Independent re-check of certificates: standard library and NumPy only, nothing of proxyconvex is imported.
 
     python -m proxyconvex_checker certificate.json
 

@@ -23,7 +23,12 @@ def _print_text(result: Result) -> None:
     for note in result.notes:
         print(f"note  {note}")
     if result.statement:
-        print("\n" + textwrap.fill(result.statement, 100, initial_indent="  ", subsequent_indent="  "))
+        print(
+            "\n"
+            + textwrap.fill(
+                result.statement, 100, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False
+            )
+        )
     print(f"\n{VERDICTS[result.exit_code]}")
 
 

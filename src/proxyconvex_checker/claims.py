@@ -19,6 +19,7 @@ from .rounding import to_float_down, to_float_up
 STEP = "theorem"
 PADDING = Fraction(1, 10**10)
 """Stored numbers are moved by this, relatively, in their safe direction: rounding elsewhere may differ."""
+PROMISED = ("bound", "error_bound", "online_bound")
 
 
 @dataclass(frozen=True)
@@ -151,21 +152,27 @@ def _check_no_statistics(document: dict[str, Any]) -> None:
 # --- numbers -----------------------------------------------------------------------------------------------
 
 
-def scale(value: float, lower: bool = False) -> Fraction:
-    """The size that paddings and windows refer to: ``|value|``, and at least 1 for lower bounds (margins of order one)."""
-    return max(abs(Fraction(value)), Fraction(int(lower)))
+def scale(name: str, value: float) -> Fraction:
+    """The size that paddings and windows refer to.
+
+    Promised bounds are compared relatively. All other constants are of order one or more, or differences of
+    such numbers (a margin, a shortfall that should be zero), whose rounding errors are those of numbers of
+    order one.
+    """
+    size = abs(Fraction(value))
+    return size if name in PROMISED else max(size, Fraction(1))
 
 
-def padded(value: float, lower: bool = False) -> float:
+def padded(name: str, value: float, lower: bool = False) -> float:
     """``value`` moved by `PADDING` in its safe direction: up, or down for a lower bound."""
-    shift = scale(value, lower) * PADDING
+    shift = scale(name, value) * PADDING
     return to_float_down(Fraction(value) - shift) if lower else to_float_up(Fraction(value) + shift)
 
 
 def stored_constants(derived: dict[str, float], claim: Claim) -> dict[str, float]:
     """The constants as a certificate stores them."""
     return {
-        name: float(value) if name in claim.exact else padded(value, name in claim.lower)
+        name: float(value) if name in claim.exact else padded(name, value, name in claim.lower)
         for name, value in derived.items()
     }
 

@@ -20,8 +20,9 @@ def normal(family: dict[str, Any], d: int) -> np.ndarray:
 
 
 def paired_normal(family: dict[str, Any], d: int) -> np.ndarray:
-    """``width / 2`` normal rows stacked twice, shape (width, d); the copies carry opposite output signs, so
-    the network is 0.
+    """``width / 2`` normal rows stacked twice, shape (width, d).
+
+    The copies carry opposite output signs, so the initial network is zero.
 
     Raises:
         CheckError: for an odd width.

@@ -53,9 +53,9 @@ from typing import Any
 import numpy as np
 
 from . import margins
+from .activations import Activation
 from .errors import CheckError
 from .rounding import (
-    add_down,
     add_up,
     div_down,
     div_up,
@@ -67,7 +67,6 @@ from .rounding import (
     matmul_enclosure,
     mean_bounds,
     mul_down,
-    mul_up,
     norm_upper,
     rational,
     softplus_bounds,
@@ -76,7 +75,6 @@ from .rounding import (
     sub_down,
     sub_up,
     sum_bounds,
-    sum_enclosure,
     to_float_down,
     to_float_up,
 )
@@ -141,7 +139,7 @@ class _Network:
         """Upper bound on ``||w_0 - V||^2`` for the exact V."""
         scale = rational(kappa) / rational(self.slope)
         inner, error = matmul_enclosure(self.w0, self.u)
-        low, high = _signed_sum(self.signs(), inner, error)
+        low = sum_bounds(sub_down(self.signs() * inner, error))[0]
         # The root of the width divides the inner product: take the root that lowers it.
         cross = rational(low) / (sqrt_upper(self.width) if low >= 0 else sqrt_lower(self.width))
         initial, length = rational(norm_upper(self.w0)), rational(norm_upper(self.u))
@@ -149,40 +147,13 @@ class _Network:
 
     def initial_loss(self) -> float:
         """Upper bound on the mean loss of ``w_0``."""
-        value, error = matmul_enclosure(self.x, self.w0.T)
-        low, high = _smooth_leaky_bounds(sub_down(value, error), add_up(value, error), self.slope, self.beta)
-        half = (self.width + 1) // 2
-        outputs = []
-        for plus, minus, up in ((low, high, False), (high, low, True)):
-            total, slack = sum_enclosure(np.concatenate([plus[:, :half], -minus[:, half:]], axis=1), axis=1)
-            outputs.append(add_up(total, slack) if up else sub_down(total, slack))
-        least = np.where(self.y > 0, outputs[0], -outputs[1])
+        z, error = matmul_enclosure(self.x, self.w0.T)
+        value, error = Activation(self.name, self.slope, self.beta).value(z, error)
+        output, slack = matmul_enclosure(value, self.signs(), a_error=error)
+        least = sub_down(self.y * output, slack)
         roots = to_float_down(sqrt_lower(self.width)), to_float_up(sqrt_upper(self.width))
         least = np.where(least >= 0, div_down(least, roots[1]), div_down(least, roots[0]))
         return mean_bounds(softplus_bounds(-least)[1])[1]
-
-
-def _signed_sum(signs: np.ndarray, value: np.ndarray, error: np.ndarray) -> tuple[float, float]:
-    return (
-        sum_bounds(sub_down(signs * value, error))[0],
-        sum_bounds(add_up(signs * value, error))[1],
-    )
-
-
-def _smooth_leaky_bounds(low: Any, high: Any, c: float, beta: float) -> tuple[Any, Any]:
-    """Bounds of the increasing function ``phi(t) = c t + (1-c) rho(t)`` on ``[low, high]``.
-
-    ``rho(t) = (2/beta) z^2 + (t - 2/beta)_+`` with ``z = clip(1/2 + beta t/4, 0, 1)``.
-    """
-    z_low = np.clip(add_down(mul_down(low, beta) / 4, 0.5), 0.0, 1.0)
-    z_high = np.clip(add_up(mul_up(high, beta) / 4, 0.5), 0.0, 1.0)
-    knee_low, knee_high = div_down(2.0, beta), div_up(2.0, beta)
-    rho_low = add_down(mul_down(knee_low, mul_down(z_low, z_low)), np.maximum(sub_down(low, knee_high), 0.0))
-    rho_high = add_up(mul_up(knee_high, mul_up(z_high, z_high)), np.maximum(sub_up(high, knee_low), 0.0))
-    return (
-        add_down(mul_down(low, c), mul_down(max(sub_down(1.0, c), 0.0), np.maximum(rho_low, 0.0))),
-        add_up(mul_up(high, c), mul_up(sub_up(1.0, c), rho_high)),
-    )
 
 
 # --- pieces of the theorems --------------------------------------------------------------------------------

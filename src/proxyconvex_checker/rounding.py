@@ -137,8 +137,9 @@ def _affine_up(x: Array, slope: Fraction, constant: Fraction) -> Array:
 
 
 def _from_absolute(absolute: Array, k: int) -> tuple[Array, Array]:
-    """Upper bounds on the exact sum and on ``|fl(sum terms) - sum terms|``, from ``fl(sum |terms|)``, ``k``
-    products.
+    """Upper bounds on the exact sum and on ``|fl(sum terms) - sum terms|``, from ``fl(sum |terms|)``.
+
+    ``k`` is the number of products.
 
     ``fl(S) >= (1 - gamma) S - tiny`` gives ``S <= (fl(S) + tiny) / (1 - gamma) <= (fl(S) + tiny) (1 + 2
     gamma)`` for ``gamma <= 1/2``. Each product and each partial sum may lose 2^-1022 (flush to zero), and a
@@ -276,8 +277,7 @@ def norm_lower(x: Any, axis: int | None = None) -> Any:
 
 @quiet
 def lambda_max_upper(c: Array, c_error: Array | None = None) -> float:
-    """Upper bound on the largest eigenvalue of every symmetric matrix within ``c_error`` of ``c``, shape (d,
-    d).
+    """Upper bound on the largest eigenvalue of every symmetric matrix within ``c_error`` of ``c``.
 
     With any approximate eigenvectors ``Q`` and values ``l``: ``C = Q diag(l) Q' + rest`` gives
     ``lambda_max <= max(l, 0) ||Q||^2 + ||rest||_F`` and ``||Q||^2 <= 1 + ||Q'Q - I||_F`` (Weyl).

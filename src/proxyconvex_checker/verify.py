@@ -24,7 +24,7 @@ from .claim_table import CLAIMS
 from .errors import CheckError
 
 WINDOW = Fraction(1, 10**9)
-"""How far, relatively, a stored constant may lie on the safe side of the re-derived one."""
+"""How far, relative to `claims.scale`, a constant may lie on the safe side of the re-derived one."""
 CERTIFICATE = "certificate.json"
 
 
@@ -269,10 +269,8 @@ def _compare_constant(state: _State, name: str, stored: float, expected: float) 
     lower = name in state.claim.lower
     if name in state.claim.exact or (stored > derived if lower else stored < derived):
         raise CheckError("constants", f"constants.{name} is stored as {stored!r}; re-derived: {derived!r}")
-    if abs(Fraction(stored) - Fraction(derived)) > WINDOW * claims.scale(derived, lower):
-        raise CheckError(
-            "constants", f"constants.{name} is stored as {stored!r}, further than 1e-9 from {derived!r}"
-        )
+    if abs(Fraction(stored) - Fraction(derived)) > WINDOW * claims.scale(name, derived):
+        raise CheckError("constants", f"constants.{name} is stored as {stored!r}, far from {derived!r}")
     state.notes.append(
         f"constants.{name} differs from what this machine would store, but lies on the safe side of its value"
     )
@@ -302,7 +300,7 @@ def _compare_bound(state: _State, field: str) -> None:
         raise CheckError("claim", f"claim.{field} is {stated}; the theorem gives {derived}")
     if stated < derived:
         raise CheckError("claim", f"claim.{field} = {stated!r} is below the re-derived {derived!r}")
-    if stated == claims.padded(derived):
+    if stated == claims.padded(field, derived):
         return
     state.notes.append(
         f"claim.{field} = {stated!r} exceeds the re-derived {derived!r}; it is true, but not the tightest"

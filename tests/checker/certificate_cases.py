@@ -178,7 +178,7 @@ def sampled_leaky() -> SimpleNamespace:
         "T3e",
         SGD(ConstantStep(0.5), 5000),
         {"T": 5000, "eta": 0.5, "kappa": 40.0},
-        mean_direction(2.5),
+        mean_direction(0.8),
         ("average-error", "expectation", Evidence.CERTIFIED),
     )
 
@@ -189,7 +189,7 @@ def cyclic_leaky() -> SimpleNamespace:
         "T3e",
         SGD(ConstantStep(0.5), 6000, sampling="cyclic"),
         {"T": 6000, "eta": 0.5, "kappa": 40.0},
-        mean_direction(2.5),
+        mean_direction(0.8),
         ("online-error", "every-run", Evidence.CERTIFIED),
     )
 
@@ -201,7 +201,7 @@ def one_pass_leaky() -> SimpleNamespace:
         "T6e",
         SGD(ConstantStep(eta), 12, sampling="one-pass"),
         {"T": 12, "eta": eta, "kappa": 2.0**22, "u0": 1.0, "delta": 0.25},
-        mean_direction(2.5),
+        mean_direction(0.8),
         ("population-error", "probability", Evidence.ASSUMED),
         settings(4, center=False, scale="none"),
     )
@@ -213,7 +213,7 @@ def full_batch_leaky() -> SimpleNamespace:
         "T3f",
         GradientDescent(ConstantStep(1.0), 400),
         {"T": 400, "eta": 1.0, "kappa": 40.0},
-        mean_direction(2.5),
+        mean_direction(0.8),
         ("average-error", "every-run", Evidence.CERTIFIED),
     )
 
@@ -224,7 +224,7 @@ def normalised_leaky() -> SimpleNamespace:
         "T8",
         GradientDescent(NormalisedStep(2.0, 0.03), 5000),
         {"T": 5000, "k": 2, "c": 2.0, "floor": 0.03, "kappa": 10.0},
-        mean_direction(2.5),
+        mean_direction(0.8),
         ("best-iterate-error", "every-run", Evidence.CERTIFIED),
     )
 
@@ -235,7 +235,7 @@ def smooth_leaky() -> SimpleNamespace:
         "T1",
         GradientDescent(ConstantStep(1.0), 20_000),
         {"T": 20_000, "eta": 1.0},
-        mean_direction(2.5),
+        mean_direction(0.8),
         ("best-slope", "every-run", Evidence.CERTIFIED),
     )
 
@@ -246,7 +246,7 @@ def average_slope_leaky() -> SimpleNamespace:
         "T3",
         GradientDescent(ConstantStep(1.0), 20_000),
         {"T": 20_000, "eta": 1.0, "kappa": 40.0},
-        mean_direction(2.5),
+        mean_direction(0.8),
         ("average-slope", "every-run", Evidence.CERTIFIED),
     )
 

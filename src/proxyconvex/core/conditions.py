@@ -175,10 +175,9 @@ def _half(alpha: Any) -> Any:
 @final
 @dataclass(frozen=True, eq=False)
 class Smooth(Premise):
-    """``f`` is L-smooth: ``|f(u) - f(w) - <grad f(w), u - w>| <= (L/2) ||u - w||^2`` (equivalently, on convex regions, its
-    gradient is L-Lipschitz).
+    """``f`` is L-smooth: ``|f(u) - f(w) - <grad f(w), u - w>| <= (L/2) ||u - w||^2``.
 
-    With evidence ON_TRACE it means the measured descent inequality at each step (`descent_slack >= 0`).
+    On convex regions that is equivalent to an L-Lipschitz gradient. With evidence ON_TRACE it means the measured descent inequality at each step (`descent_slack >= 0`).
     """
 
     L: Any

@@ -163,7 +163,12 @@ def gradient(f: Callable[[Any], Any] | None, grad: Callable[[Any], Any] | None, 
         )
     import jax
 
-    return jax.grad(lambda u: f(u).reshape(()) if hasattr(f(u), "reshape") else f(u))(w)
+    return jax.grad(lambda u: _scalar(f(u)))(w)
+
+
+def _scalar(value: Any) -> Any:
+    """An array of one number as a scalar, which is what `jax.grad` asks for."""
+    return value.reshape(()) if getattr(value, "size", 0) == 1 else value
 
 
 def evaluate(formula: Callable[..., Any], *points: Any) -> Any:

@@ -147,7 +147,7 @@ class Ball(Region):
 
     def covers_ball(self, center: Any, radius: Any) -> bool:
         """``||center - c|| + r <= radius``, with the distance rounded up."""
-        return _distance_upper(center, self.center) + upper(radius) <= exact(self.radius)
+        return distance_upper(center, self.center) + upper(radius) <= exact(self.radius)
 
     def __str__(self) -> str:
         return f"the ball of radius {float(self.radius):.6g}"
@@ -196,7 +196,7 @@ class PerNeuronBalls(Region):
         """Whether each row's ball has room for the whole radius."""
         r = upper(radius)
         return all(
-            _distance_upper(row, c) + r <= Fraction(float(bound))
+            distance_upper(row, c) + r <= Fraction(float(bound))
             for row, c, bound in zip(center, self.center, self.radii, strict=True)
         )
 
@@ -337,10 +337,10 @@ def exact_point(point: Any) -> Any:
 
 
 def _same(a: Any, b: Any) -> bool:
-    return a is b or _distance_upper(a, b) == 0
+    return a is b or distance_upper(a, b) == 0
 
 
-def _distance_upper(a: Any, b: Any) -> Fraction:
+def distance_upper(a: Any, b: Any) -> Fraction:
     """An upper bound on ``||a - b||`` in exact arithmetic (the rounding of the difference is covered)."""
     a, b = checked_point("center", a), checked_point("center", b)
     if is_exact_point(a) or is_exact_point(b) or sum(np.size(x) for x in leaves(a)) <= 256:

@@ -183,8 +183,8 @@ def _claim_fields(plan: Plan, claim: claims.Claim) -> dict[str, Any]:
     error_bound = plan.derived.get("error_bound")
     return {
         "quantity": claim.quantity,
-        "bound": claims.padded(plan.derived["bound"]),
-        "error_bound": None if error_bound is None else claims.padded(error_bound),
+        "bound": claims.padded("bound", plan.derived["bound"]),
+        "error_bound": None if error_bound is None else claims.padded("error_bound", error_bound),
         "mode": claim.mode,
         "probability": claims.probability(plan.theorem_params, claim),
         "evidence": claim.evidence,

@@ -13,6 +13,7 @@ from fractions import Fraction
 
 import numpy as np
 from jaxtyping import Float
+
 from proxyconvex_checker import CheckError, margins, two_layer_ntk
 from proxyconvex_checker.rounding import to_float_down
 
@@ -165,7 +166,9 @@ def search(
 
 
 def certify(proposal: Proposal, seed: int, free_steps: bool) -> Certified:
-    """Build the comparator and let the checker compute the promise, enlarging the initial scale where needed.
+    """Build the comparator and let the checker compute the promise.
+
+    Where the tangent model was too hopeful the initial scale grows, and, once it may not, the number of errors.
 
     Args:
         proposal: what to certify.
@@ -173,16 +176,19 @@ def certify(proposal: Proposal, seed: int, free_steps: bool) -> Certified:
         free_steps: whether T may be lowered to what is needed.
 
     Raises:
-        CheckError: if it fails at every scale allowed.
+        CheckError: if nothing better than an error of one half can be certified.
     """
     while True:
         try:
             return _certify_once(proposal, seed, free_steps)
         except CheckError:
-            scale = proposal.scale * 1.1
-            if scale > proposal.tangent.scales[1]:
+            scale, k = proposal.scale * 1.1, proposal.k + 1 + proposal.k // 50
+            if scale <= proposal.tangent.scales[1]:
+                proposal = replace(proposal, scale=scale)
+            elif 2 * k <= len(proposal.tangent.y):
+                proposal = replace(proposal, k=k)
+            else:
                 raise
-            proposal = replace(proposal, scale=scale)
 
 
 def _certify_once(proposal: Proposal, seed: int, free_steps: bool) -> Certified:

@@ -35,9 +35,7 @@ class Direction:
     label: str
 
 
-def tangent_gram(
-    x: Float[np.ndarray, "n d"], slopes: Float[np.ndarray, "n h"]
-) -> Float[np.ndarray, "n n"]:
+def tangent_gram(x: Float[np.ndarray, "n d"], slopes: Float[np.ndarray, "n h"]) -> Float[np.ndarray, "n n"]:
     """Gram matrix of ``grad N(W0; x_i)`` for paired initial weights.
 
     Args:
@@ -114,7 +112,9 @@ def _line_search(a: np.ndarray, m: np.ndarray, step: np.ndarray, slope: np.ndarr
     return low
 
 
-def margin_path(q: Float[np.ndarray, "n n"], penalties: Sequence[float] = (1e2, 1e4, 1e6, HARD)) -> list[Direction]:
+def margin_path(
+    q: Float[np.ndarray, "n n"], penalties: Sequence[float] = (1e2, 1e4, 1e6, HARD)
+) -> list[Direction]:
     """Directions for increasing penalties, each started from the one before; the last one is the hard margin.
 
     A direction is scaled so that its least margin is 1 where it separates the rows.

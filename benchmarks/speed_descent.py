@@ -20,12 +20,22 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from environment import environment
-from speed_problems import FastTwoLayer, TwoLayer, neuron, paired, seconds, torch_neuron, torch_two_layer, two_layer, untraced
 
+from environment import environment
 from proxyconvex.core.methods import SGD, ConstantStep, GradientDescent, NormalisedStep
 from proxyconvex.descent.run import train
 from proxyconvex.families.activations import Activation
+from speed_problems import (
+    FastTwoLayer,
+    TwoLayer,
+    neuron,
+    paired,
+    seconds,
+    torch_neuron,
+    torch_two_layer,
+    two_layer,
+    untraced,
+)
 
 RESULTS = Path(__file__).parent / "results" / "speed.json"
 
@@ -101,7 +111,9 @@ def full_batch(rounds: int) -> dict[str, Any]:
         ours = functools.partial(train, problem, w, GradientDescent(NormalisedStep(0.1, 1e-3), steps))
         with jax.enable_x64(True):
             x, weights = jnp.asarray(problem.features), jnp.asarray(w)
-            row_major, neuron_major = (jnp.asarray(np.random.default_rng(0).normal(size=s)) for s in ((360, 1024), (1024, 360)))
+            row_major, neuron_major = (
+                jnp.asarray(np.random.default_rng(0).normal(size=s)) for s in ((360, 1024), (1024, 360))
+            )
             # X W^T and G^T X in the two layouts; each product is its own compiled call, so XLA cannot drop one.
             row = jax.jit(lambda x, w: x @ w.T), jax.jit(lambda g, x: g.T @ x)
             col = jax.jit(lambda x, w: w @ x.T), jax.jit(lambda g, x: g @ x)
@@ -129,7 +141,9 @@ def full_batch(rounds: int) -> dict[str, Any]:
 
 def main() -> None:
     """Run all four and write the raw numbers."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="three rounds instead of nine")
     rounds = 3 if parser.parse_args().quick else 9
     import torch
@@ -145,7 +159,9 @@ def main() -> None:
         for case, numbers in document[name]["cases"].items():
             for key, value in numbers.items():
                 if isinstance(value, dict) and "median" in value:
-                    print(f"  {case}: {key}: {value['median']:.2f} ({value['min']:.2f} to {value['max']:.2f})")
+                    print(
+                        f"  {case}: {key}: {value['median']:.2f} ({value['min']:.2f} to {value['max']:.2f})"
+                    )
     document["load_after"] = os.getloadavg()
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(document, indent=1) + "\n")

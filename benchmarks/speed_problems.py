@@ -74,7 +74,9 @@ def neuron(n: int, d: int) -> tuple[Neuron, np.ndarray]:
     return Neuron(x, 1 / (1 + np.exp(-x @ v)) + 0.1 * rng.normal(size=n), v), np.zeros(d)
 
 
-def two_layer(cls: type[TwoLayer], n: int, d: int, m: int, activation: Activation) -> tuple[TwoLayer, np.ndarray]:
+def two_layer(
+    cls: type[TwoLayer], n: int, d: int, m: int, activation: Activation
+) -> tuple[TwoLayer, np.ndarray]:
     """Unit rows, symmetric initial weights and a comparator at distance about sqrt(m) / 4."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(n, d))
@@ -85,7 +87,9 @@ def two_layer(cls: type[TwoLayer], n: int, d: int, m: int, activation: Activatio
     return cls(x, np.where(x[:, 0] > 0, 1.0, -1.0), v, signs, activation), w
 
 
-def untraced(problem: Problem, w: np.ndarray, eta: float, steps: int, batch: int, chunk: int) -> Callable[[], object]:
+def untraced(
+    problem: Problem, w: np.ndarray, eta: float, steps: int, batch: int, chunk: int
+) -> Callable[[], object]:
     """The same training in JAX with nothing recorded: rows drawn per chunk, one compiled loop with a dynamic bound."""
     with jax.enable_x64(True):
         ready = jax.tree.map(lambda a: jnp.asarray(a) if isinstance(a, np.ndarray) else a, problem)
@@ -111,7 +115,9 @@ def torch_neuron(problem: Neuron, w: np.ndarray, eta: float, steps: int) -> Call
     """PyTorch autograd, batch 1, the same scalars recorded in every step."""
     import torch
 
-    x, y, v = (torch.from_numpy(np.asarray(a)) for a in (problem.features, problem.targets, problem.comparator))
+    x, y, v = (
+        torch.from_numpy(np.asarray(a)) for a in (problem.features, problem.targets, problem.comparator)
+    )
 
     def run() -> object:
         p = torch.tensor(w, requires_grad=True)
@@ -130,7 +136,9 @@ def torch_neuron(problem: Neuron, w: np.ndarray, eta: float, steps: int) -> Call
     return run
 
 
-def torch_two_layer(problem: TwoLayer, w: np.ndarray, eta: float, steps: int, batch: int) -> Callable[[], object]:
+def torch_two_layer(
+    problem: TwoLayer, w: np.ndarray, eta: float, steps: int, batch: int
+) -> Callable[[], object]:
     """PyTorch autograd in float64, mini-batches, the same scalars recorded in every step."""
     import torch
 
@@ -143,13 +151,17 @@ def torch_two_layer(problem: TwoLayer, w: np.ndarray, eta: float, steps: int, ba
     def run() -> object:
         p = torch.tensor(w, requires_grad=True)
         record = np.empty((steps, 6))
-        for t, i in enumerate(torch.from_numpy(np.random.default_rng(0).integers(0, len(y), size=(steps, batch)))):
+        for t, i in enumerate(
+            torch.from_numpy(np.random.default_rng(0).integers(0, len(y), size=(steps, batch)))
+        ):
             q = torch.nn.functional.softplus(x[i] @ p.T) @ a
             loss = torch.nn.functional.softplus(-y[i] * q).mean()
             (grad,) = torch.autograd.grad(loss, p)
             with torch.no_grad():
                 r = p - v
-                record[t] = torch.stack([loss, loss, h, (grad * r).sum(), (grad * grad).sum(), (r * r).sum()]).numpy()
+                record[t] = torch.stack(
+                    [loss, loss, h, (grad * r).sum(), (grad * grad).sum(), (r * r).sum()]
+                ).numpy()
                 p -= eta * grad
         return record
 

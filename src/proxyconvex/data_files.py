@@ -2,139 +2,272 @@
 
 from __future__ import annotations
 
+import csv
 import difflib
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .core.errors import InvalidInputError
-from .data import Dataset
+from .data import LARGEST, Dataset
 
 if TYPE_CHECKING:
     import polars as pl
+
+# What an empty cell is often written as in a CSV file.
+MISSING = ["", "NA", "N/A", "n/a", "#N/A", "null", "NULL", "None", "?"]
 
 
 def load_file(path: Path, target: str | None, *, drop_constant: bool, drop_missing: bool) -> Dataset:
     """Load a file; the arguments are those of `proxyconvex.data.load`.
 
     Raises:
-        InvalidInputError: if it cannot be read or used.
+        InvalidInputError: if it cannot be read or used. Rows are counted from 1, without the header, as in the file.
     """
     if not path.is_file():
         raise InvalidInputError("data", str(path), "an existing CSV, Parquet or NPZ file", "Check the path.")
     frame = _read(path)
     if frame.width == 0 or frame.height == 0:
-        raise InvalidInputError("data", str(path), "a file with rows and a header", "The file is empty.")
+        raise InvalidInputError("data", str(path), "a file with a header and rows", "The file is empty.")
     target = _target_column(frame, target)
-    missing = frame.null_count().row(0)
-    if any(missing):
-        if not drop_missing:
-            column = frame.columns[next(j for j, k in enumerate(missing) if k)]
-            row = int(np.flatnonzero(frame[column].is_null().to_numpy())[0])
-            raise InvalidInputError(
-                f"column {column!r}, row {row + 1}", None, "a value in every row",
-                f"{sum(missing)} values are missing; fill them in, or drop such rows with --drop-missing.",
-            )  # fmt: skip
-        frame = frame.drop_nulls()
-    labels, targets = _labels(frame, target)
     names = [name for name in frame.columns if name != target]
     if not names:
-        raise InvalidInputError("data", str(path), "at least one feature besides the target", "Add feature columns.")
-    columns = [_numbers(frame, name) for name in names]
-    constant = [name for name, column in zip(names, columns, strict=True) if column.max() == column.min()]
+        raise InvalidInputError(
+            "data", str(path), "at least one feature besides the target", "Add feature columns."
+        )
+    before = frame.height
+    frame, rows = _complete_rows(frame, drop_missing)
+    if frame.height < 2:
+        raise InvalidInputError("data", f"{path} with one complete row", "at least two rows", "Add rows.")
+    labels, targets = _labels(frame, target, dropped=frame.height < before)
+    columns = {name: _numbers(frame[name], rows) for name in names}
+    constant = [name for name, values in columns.items() if values.max() == values.min()]
+    if len(constant) == len(names):
+        raise InvalidInputError(
+            "data", str(path), "at least one feature that varies", "Every feature is constant."
+        )
     if constant and not drop_constant:
         raise InvalidInputError(
-            f"column {constant[0]!r}", float(columns[names.index(constant[0])][0]), "features that vary",
-            f"{len(constant)} feature(s) do not vary; remove them, or drop them with --drop-constant.",
+            f"column {constant[0]!r}", float(columns[constant[0]][0]), "features that vary",
+            f"{len(constant)} feature(s) have the same value in every row; remove them, or drop them with --drop-constant.",
         )  # fmt: skip
-    kept = [(name, column) for name, column in zip(names, columns, strict=True) if name not in constant]
-    if not kept:
-        raise InvalidInputError("data", str(path), "at least one feature that varies", "Every feature is constant.")
-    raw = np.column_stack([column for _, column in kept])
-    return Dataset(path.name, raw, targets, labels, tuple(name for name, _ in kept), f"file {path.name}")
+    # Constant columns stay in the stored rows: leaving them out is a statistic of the data, and so the preprocessing's business.
+    return Dataset(
+        path.name, np.column_stack(list(columns.values())), targets, labels, tuple(names), f"file {path.name}"
+    )
 
 
 def _read(path: Path) -> pl.DataFrame:
     import polars as pl
 
     kind = path.suffix.lower()
+    if kind not in (".csv", ".parquet", ".npz"):
+        raise InvalidInputError(
+            "data", str(path), "a file ending in .csv, .parquet or .npz", "Convert the file."
+        )
     try:
         if kind == ".csv":
-            return pl.read_csv(path, infer_schema_length=None, null_values=["", "NA", "N/A", "null", "None", "?"])
-        if kind == ".parquet":
-            return pl.read_parquet(path)
-        if kind == ".npz":
-            return _from_npz(path)
+            return _from_csv(path)
+        return pl.read_parquet(path) if kind == ".parquet" else _from_npz(path)
     except InvalidInputError:
         raise
+    except pl.exceptions.NoDataError:
+        raise InvalidInputError(
+            "data", str(path), "a file with a header and rows", "The file is empty."
+        ) from None
     except Exception as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InvalidInputError("data", str(path), f"a readable {kind[1:].upper()} file", first) from error
-    raise InvalidInputError("data", str(path), "a file ending in .csv, .parquet or .npz", "Convert the file.")
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if "utf-8" in reason.lower():
+            reason = "The text is not UTF-8; save the file with that encoding."
+        raise InvalidInputError("data", str(path), f"a readable {kind[1:].upper()} file", reason) from error
+
+
+def _from_csv(path: Path) -> pl.DataFrame:
+    import polars as pl
+
+    # Read on its own, because reading the table renames a repeated column without a word.
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        header = next(csv.reader(file), [])
+    if len(header) == 1 and any(mark in header[0] for mark in ";\t|"):
+        raise InvalidInputError(
+            "data", header[0], "columns separated by commas", "Save the file with commas."
+        )
+    _refuse_repeated(header)
+    if "" in header:
+        raise InvalidInputError(
+            f"column {header.index('') + 1}", "", "a name for every column",
+            "Name it or remove it; a first column without a name is often a row number, which may give the label away.",
+        )  # fmt: skip
+    try:
+        return pl.read_csv(path, infer_schema_length=None, null_values=MISSING)
+    except pl.exceptions.ComputeError:
+        _refuse_long_rows(path, len(header))  # says which row it is, where that is the reason
+        raise
+
+
+def _refuse_long_rows(path: Path, width: int) -> None:
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        for row, cells in enumerate(csv.reader(file)):
+            if len(cells) > width:
+                raise InvalidInputError(
+                    f"row {row}", f"{len(cells)} cells", f"{width} cells, as in the header"
+                )
 
 
 def _from_npz(path: Path) -> pl.DataFrame:
     import polars as pl
 
+    if not zipfile.is_zipfile(path):
+        raise InvalidInputError("data", str(path), "a readable NPZ file", "Write it with numpy.savez.")
+    columns: list[tuple[str, np.ndarray]] = []
     with np.load(path, allow_pickle=False) as file:
-        arrays = {name: file[name] for name in file.files}
-    columns: dict[str, Any] = {}
-    for name, array in arrays.items():
-        if array.ndim == 1:
-            columns[name] = array
-        elif array.ndim == 2:
-            columns |= {f"{name}_{j}": array[:, j] for j in range(array.shape[1])}
-        else:
-            raise InvalidInputError(f"array {name!r}", f"shape {array.shape}", "arrays with one or two dimensions")
-    lengths = {name: len(column) for name, column in columns.items()}
+        for name in file.files:
+            columns += _array_columns(name, _plain_array(file, name))
+    _refuse_repeated([name for name, _ in columns])
+    lengths = {name: len(column) for name, column in columns}
     if len(set(lengths.values())) > 1:
-        raise InvalidInputError("data", lengths, "arrays with the same number of rows", "Store X (n, d) and y (n,).")
-    return pl.DataFrame(columns)
+        raise InvalidInputError(
+            "data", lengths, "arrays with the same number of rows", "Store X (n, d) and y (n,)."
+        )
+    return pl.DataFrame(dict(columns))
+
+
+def _plain_array(file: Any, name: str) -> np.ndarray:
+    try:
+        array = file[name]
+    except ValueError:  # NumPy's message would suggest to unpickle, which can run anything
+        raise InvalidInputError(f"array {name!r}", "Python objects", "an array of numbers or text") from None
+    if array.dtype.kind not in "biufUS":
+        raise InvalidInputError(f"array {name!r}", f"type {array.dtype}", "an array of real numbers or text")
+    if array.dtype.kind == "f":
+        with np.errstate(over="ignore"):  # too large for float64: refused later, with its row
+            return array.astype(np.float64)
+    return array.astype(str) if array.dtype.kind == "S" else array
+
+
+def _array_columns(name: str, array: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    if array.ndim == 1:
+        return [(name, array)]
+    if array.ndim == 2 and array.shape[1] == 1:
+        return [(name, array[:, 0])]
+    if array.ndim == 2:
+        return [(f"{name}_{j}", array[:, j]) for j in range(array.shape[1])]
+    raise InvalidInputError(f"array {name!r}", f"shape {array.shape}", "arrays with one or two dimensions")
+
+
+def _refuse_repeated(names: list[str]) -> None:
+    repeated = [name for name in dict.fromkeys(names) if name and names.count(name) > 1]
+    if repeated:
+        raise InvalidInputError(
+            "columns", repeated[0], "columns with different names", "Rename or remove one of them."
+        )
 
 
 def _target_column(frame: pl.DataFrame, target: str | None) -> str:
     listed = ", ".join(frame.columns[:12]) + (", ..." if frame.width > 12 else "")
     if target is None:
-        raise InvalidInputError("target", None, f"one of the columns {listed}", "Name the label column with --target.")
+        raise InvalidInputError(
+            "target", None, f"one of the columns {listed}", "Name the label column with --target."
+        )
     if target not in frame.columns:
-        near = difflib.get_close_matches(target, frame.columns, n=1)
-        hint = f"Did you mean {near[0]!r}?" if near else "Name the label column with --target."
+        folded = {name.strip().lower(): name for name in frame.columns}
+        near = difflib.get_close_matches(target.strip().lower(), folded, n=1)
+        hint = f"Did you mean {folded[near[0]]!r}?" if near else "Name the label column with --target."
         raise InvalidInputError("target", target, f"one of the columns {listed}", hint)
     return target
 
 
-def _labels(frame: pl.DataFrame, target: str) -> tuple[tuple[str, str], np.ndarray]:
-    values = frame[target].unique().sort().to_list()
-    if any(isinstance(v, float) and not np.isfinite(v) for v in values):
-        row = int(np.flatnonzero(~np.isfinite(frame[target].to_numpy()))[0])
-        raise InvalidInputError(f"column {target!r}, row {row + 1}", values[-1], "finite labels", "Fix or drop the row.")
-    if len(values) != 2:
-        shown = ", ".join(map(str, values[:6])) + (", ..." if len(values) > 6 else "")
-        fix = "All rows have the same label." if len(values) == 1 else "Keep the rows of two classes, or merge classes."
+def _complete_rows(frame: pl.DataFrame, drop_missing: bool) -> tuple[pl.DataFrame, np.ndarray]:
+    """The rows without missing values or NaN, and their numbers in the file."""
+    rows = np.arange(1, frame.height + 1)
+    absent = np.column_stack([_absent(frame[name]) for name in frame.columns])
+    if not absent.any():
+        return frame, rows
+    for j, name in enumerate(frame.columns):
+        if absent[:, j].all():
+            raise InvalidInputError(
+                f"column {name!r}", None, "a value in every row", "The column is empty; remove it."
+            )
+    if not drop_missing:
+        j = int(absent.any(axis=0).argmax())
+        i = int(absent[:, j].argmax())
+        raise InvalidInputError(
+            f"column {frame.columns[j]!r}, row {rows[i]}", frame[i, j], "a value in every row",
+            f"Missing values or NaN: {int(absent.sum())}, in {int(absent.any(axis=1).sum())} row(s); "
+            "fill them in, or drop such rows with --drop-missing.",
+        )  # fmt: skip
+    complete = ~absent.any(axis=1)
+    if not complete.any():
+        raise InvalidInputError(
+            "data", f"{frame.height} rows, each with a missing value", "rows without missing values",
+            "--drop-missing would leave no row; fill in or remove the columns with most of them.",
+        )  # fmt: skip
+    return frame.filter(complete), rows[complete]
+
+
+def _absent(column: pl.Series) -> np.ndarray:
+    absent = column.is_null()
+    return (absent | column.is_nan().fill_null(True) if column.dtype.is_float() else absent).to_numpy()
+
+
+def _labels(frame: pl.DataFrame, target: str, *, dropped: bool) -> tuple[tuple[str, str], np.ndarray]:
+    import polars as pl
+
+    column = frame[target]
+    if not (column.dtype.is_numeric() or column.dtype in (pl.String, pl.Boolean, pl.Categorical, pl.Enum)):
+        raise InvalidInputError(
+            f"column {target!r}", f"values of type {column.dtype}", "labels that are text or numbers"
+        )
+    values = column.unique().sort().to_list()
+    shown = ", ".join(map(str, values[:6])) + (", ..." if len(values) > 6 else "")
+    if len(values) == 1:
+        fix = "All rows have the same label." + (
+            " The other class was dropped by --drop-missing." if dropped else ""
+        )
         raise InvalidInputError(f"column {target!r}", shown, "exactly two label values", fix)
-    positive = (frame[target] == values[1]).to_numpy()
+    if len({str(value).strip() for value in values}) < len(values):
+        raise InvalidInputError(
+            f"column {target!r}", values[:6], "labels without spaces around them", "Remove the spaces."
+        )
+    if len(values) > 2:
+        fix = f"Keep the rows of two classes, such as {str(values[0])!r} and {str(values[1])!r}, or merge classes."
+        raise InvalidInputError(
+            f"column {target!r}", shown, f"exactly two label values, not {len(values)}", fix
+        )
+    positive = (column == values[1]).to_numpy()
     return (str(values[0]), str(values[1])), np.where(positive, 1.0, -1.0)
 
 
-def _numbers(frame: pl.DataFrame, name: str) -> np.ndarray:
-    column = frame[name]
-    if not (column.dtype.is_numeric() or column.dtype.is_(_boolean())):
-        raise InvalidInputError(
-            f"column {name!r}, row 1", column[0], "numbers",
-            "The column holds text; encode it as numbers (for example one 0/1 column per value) or remove it.",
-        )  # fmt: skip
-    values = column.to_numpy().astype(np.float64)
-    bad = np.flatnonzero(~np.isfinite(values))
-    if len(bad):
-        raise InvalidInputError(
-            f"column {name!r}, row {int(bad[0]) + 1}", float(values[bad[0]]), "finite numbers",
-            f"{len(bad)} value(s) are NaN or infinite; fix or remove those rows.",
-        )  # fmt: skip
-    return values
-
-
-def _boolean() -> Any:
+def _numbers(column: pl.Series, rows: np.ndarray) -> np.ndarray:
+    """A feature as float64; ``rows`` are the numbers of the rows in the file."""
     import polars as pl
 
-    return pl.Boolean
+    if column.dtype == pl.String:
+        parsed = column.cast(pl.Float64, strict=False).is_null()
+        i = int(parsed.arg_max() or 0)
+        raise InvalidInputError(
+            f"column {column.name!r}, row {rows[i]}", column[i], "numbers",
+            "The column holds text; encode it as numbers (for example one 0/1 column per value) or remove it. "
+            "A cell without a value must be empty.",
+        )  # fmt: skip
+    if not (column.dtype.is_numeric() or column.dtype == pl.Boolean):
+        raise InvalidInputError(
+            f"column {column.name!r}",
+            f"values of type {column.dtype}",
+            "numbers",
+            "Encode it as numbers or remove it.",
+        )
+    values = column.cast(pl.Float64).to_numpy()
+    for wrong, accepted, fix in (
+        (~np.isfinite(values), "finite numbers", "fix or remove such rows."),
+        (np.abs(values) > LARGEST, f"numbers up to {LARGEST:g} in size", "Rescale the column."),
+    ):
+        if wrong.any():
+            i = int(wrong.argmax())
+            count = f"{int(wrong.sum())} value(s) are infinite; " if accepted == "finite numbers" else ""
+            raise InvalidInputError(
+                f"column {column.name!r}, row {rows[i]}", float(values[i]), accepted, count + fix
+            )
+    return values

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import math
+import operator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -32,20 +34,36 @@ class Preprocessing:
 
     kept_columns: tuple[int, ...]
     center: bool = True
-    scale: str = "none"
+    scale: Literal["none", "column"] = "none"
     divide_by: float = 1.0
     unit_norm: bool = True
     bias: float = 0.1
 
     def __post_init__(self) -> None:
-        kept = self.kept_columns
-        if not kept or any(b <= a for a, b in zip(kept, kept[1:], strict=False)):
-            raise InvalidInputError("kept_columns", kept, "an increasing list with at least one column")
+        try:
+            kept = tuple(operator.index(j) for j in self.kept_columns)
+        except TypeError:
+            kept = ()
+        # A negative index would mean a column counted from the end to NumPy and nothing to the checker.
+        if not kept or kept[0] < 0 or any(b <= a for a, b in itertools.pairwise(kept)):
+            raise InvalidInputError(
+                "kept_columns",
+                self.kept_columns,
+                "an increasing list of indices >= 0 with at least one column",
+            )
         if self.scale not in ("none", "column"):
             raise InvalidInputError("scale", self.scale, "'none' or 'column'")
-        if not (math.isfinite(self.divide_by) and self.divide_by > 0):
+        object.__setattr__(self, "kept_columns", kept)
+        for name in ("center", "unit_norm"):
+            value = getattr(self, name)
+            if not isinstance(value, bool | np.bool_):
+                raise InvalidInputError(name, value, "True or False")
+            object.__setattr__(self, name, bool(value))
+        object.__setattr__(self, "divide_by", _number("divide_by", self.divide_by))
+        object.__setattr__(self, "bias", _number("bias", self.bias))
+        if self.divide_by <= 0:
             raise InvalidInputError("divide_by", self.divide_by, "a finite number > 0")
-        if not (math.isfinite(self.bias) and self.bias >= 0):
+        if self.bias < 0:
             raise InvalidInputError("bias", self.bias, "a finite number >= 0")
 
     def describe(self) -> dict[str, Any]:
@@ -58,6 +76,9 @@ class Preprocessing:
         Raises:
             InvalidInputError: if a kept column does not exist or is constant and scaled, or a feature overflows.
         """
+        raw = np.asarray(raw, dtype=np.float64)
+        if raw.ndim != 2 or not len(raw):
+            raise InvalidInputError("raw", f"an array of shape {raw.shape}", "shape (n, d) with n >= 1")
         if self.kept_columns[-1] >= raw.shape[1]:
             raise InvalidInputError("kept_columns", self.kept_columns[-1], f"indices below {raw.shape[1]}")
         with np.errstate(all="ignore"):
@@ -67,10 +88,7 @@ class Preprocessing:
             if self.bias > 0:
                 x = np.column_stack([x, np.full(len(x), self.bias)])
                 x = unit_rows(x) if self.unit_norm else x
-        if not np.isfinite(x).all():
-            raise InvalidInputError(
-                "features", "values that overflow float64", "finite numbers", "Rescale the data, e.g. divide_by=1e6."
-            )
+        _refuse_overflow(x)
         return np.ascontiguousarray(x)
 
     def _standardised(self, x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
@@ -78,11 +96,30 @@ class Preprocessing:
         out = centred if self.center else x
         if self.scale == "column":
             spread = np.array([np.sqrt(_sum(column * column) / len(x)) for column in centred.T])
+            _refuse_overflow(spread)
             if not np.all(spread > 0):
                 where = self.kept_columns[int(np.flatnonzero(~(spread > 0))[0])]
-                raise InvalidInputError("kept_columns", where, "columns that vary, when scale='column'", "Drop it.")
+                raise InvalidInputError(
+                    "kept_columns", where, "columns that vary, when scale='column'", "Drop it."
+                )
             out = out / spread
         return out
+
+
+def _number(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not math.isfinite(value):
+        raise InvalidInputError(name, value, f"a finite number {'> 0' if name == 'divide_by' else '>= 0'}")
+    return float(value)
+
+
+def _refuse_overflow(x: Float[np.ndarray, "..."]) -> None:
+    if not np.isfinite(x).all():
+        raise InvalidInputError(
+            "features",
+            "values whose squares overflow float64",
+            "finite numbers",
+            "Rescale the data, e.g. divide_by=1e6.",
+        )
 
 
 def _sum(values: Float[np.ndarray, " n"]) -> float:
@@ -93,8 +130,13 @@ def _sum(values: Float[np.ndarray, " n"]) -> float:
 
 
 def unit_rows(x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
-    """Rows divided by their norms; rows of zeros stay."""
+    """Rows divided by their norms; rows of zeros stay.
+
+    Raises:
+        InvalidInputError: if a norm overflows; dividing by an infinity would turn the row into zeros without a word.
+    """
     norms = np.array([np.sqrt(_sum(row * row)) for row in x])
+    _refuse_overflow(norms)
     divisor = np.where(norms > 0, norms, 1.0)
     return np.where((norms > 0)[:, None], x / divisor[:, None], x)
 

@@ -231,7 +231,7 @@ LEAKY: dict[tuple[str, str, str | None], Claim] = {
         mode="probability",
         methods=("sgd",),
         promise=(
-            "With probability at least {probability} over the draw of the rows, the error on fresh rows, averaged over the "
+            "With probability at least 1 - {delta} over the draw of the rows, the error on fresh rows, averaged over the "
             "{T} iterates of one pass of stochastic gradient descent, is at most {error_bound}."
         ),
         premises=(_DISTANCE, _SIGNED, _ROW_GRADIENT, _CHARGE, _IID),

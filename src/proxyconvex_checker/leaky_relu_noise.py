@@ -370,5 +370,3 @@ def derive(
     if not 0 < slope <= 1 or not (np.isfinite(beta) and beta > 0):
         raise CheckError(STEP, f"slope {slope!r} is not in (0, 1] or beta {beta!r} is not positive")
     return _THEOREMS[theorem](_Network(x, y, w0, u, name, float(slope), float(beta)), params)
-
-

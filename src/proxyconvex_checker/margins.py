@@ -137,7 +137,9 @@ def few_errors(
     """
     s, step = rational(margin), rational(c)
     if not s > 0:
-        raise CheckError(STEP, f"S = {margin:.6g} is not above 0: the comparator does not rule out {k} errors")
+        raise CheckError(
+            STEP, f"S = {margin:.6g} is not above 0: the comparator does not rule out {k} errors"
+        )
     if not 0 < rational(floor) <= Fraction(k, 2 * n):
         raise CheckError(STEP, f"the floor {floor!r} of the step is not in (0, k/(2n) = {k / (2 * n):.6g}]")
     if not 0 < step * gradient_sq < 2 * s:
@@ -162,4 +164,3 @@ def steps_needed(margin: float, c: float, gradient_sq: Fraction, radius_sq: Frac
     if not rate > 0:
         raise CheckError(STEP, f"c = {c!r} is not in (0, 2 S / G^2)")
     return int(radius_sq / rate) + 1
-

@@ -103,7 +103,9 @@ class Network:
             slopes = add_up(self.slopes, mul_up(mul_up(self.norms, radius), factor))
         else:
             rise = to_float_up((1 - rational(self.activation.slope) ** 2) / self.width)
-            slopes = next_up(np.sqrt(add_up(mul_up(self.slopes, self.slopes), mul_up(self._switched_on(radius), rise))))
+            slopes = next_up(
+                np.sqrt(add_up(mul_up(self.slopes, self.slopes), mul_up(self._switched_on(radius), rise)))
+            )
         return float(mul_up(self.norms, np.minimum(slopes, 1.0)).max())
 
     def _switched_on(self, radius: float) -> Array:
@@ -185,12 +187,23 @@ def examine(x: Array, y: Array, initial: Array, activation: dict[str, Any], comp
     """
     phi = parse(activation)
     m = len(initial)
-    if initial.ndim != 2 or x.ndim != 2 or m < 2 or m % 2 or initial.shape != comparator.shape or initial.shape[1] != x.shape[1]:
-        raise CheckError("network", f"shapes {x.shape}, {initial.shape}, {comparator.shape} do not fit together")
+    if (
+        initial.ndim != 2
+        or x.ndim != 2
+        or m < 2
+        or m % 2
+        or initial.shape != comparator.shape
+        or initial.shape[1] != x.shape[1]
+    ):
+        raise CheckError(
+            "network", f"shapes {x.shape}, {initial.shape}, {comparator.shape} do not fit together"
+        )
     if y.shape != x.shape[:1] or not len(y) or not np.isin(y, (-1.0, 1.0)).all():
         raise CheckError("network", "targets must be -1 or +1, one per row")
     if not np.array_equal(initial[: m // 2], initial[m // 2 :]):
-        raise CheckError("network", "the initial weights do not come in equal pairs, so the initial network is not zero")
+        raise CheckError(
+            "network", "the initial weights do not come in equal pairs, so the initial network is not zero"
+        )
     # One rounding per entry; the next float above in magnitude bounds the exact difference.
     distance = float(norm_upper(next_up(np.abs(comparator - initial))))
     if not distance > 0:
@@ -249,7 +262,9 @@ def derive(
         CheckError: if a premise fails.
     """
     if theorem not in THEOREMS:
-        raise CheckError("theorem", f"unknown theorem {theorem!r} for two-layer-ntk; known: {', '.join(THEOREMS)}")
+        raise CheckError(
+            "theorem", f"unknown theorem {theorem!r} for two-layer-ntk; known: {', '.join(THEOREMS)}"
+        )
     steps = params["T"]
     if not (isinstance(steps, (int, np.integer)) and steps >= 1):
         raise CheckError(f"theorem {theorem}", f"T = {steps!r} is not a whole number of steps")
@@ -316,7 +331,10 @@ def smooth_descent(network: Network, params: dict[str, Any]) -> dict[str, float]
         raise CheckError(where, f"{network.activation.name} is not smooth; T3T5 speaks of it")
     eta, r = _positive("T4T5", "eta", params["eta"]), rational(network.distance)
     smooth = rational(
-        to_float_up(_spread_upper(network.x) * (Fraction(1, 4) + network.activation.curvature / sqrt_lower(network.width)))
+        to_float_up(
+            _spread_upper(network.x)
+            * (Fraction(1, 4) + network.activation.curvature / sqrt_lower(network.width))
+        )
     )
     if not smooth * eta < 2:
         raise CheckError(where, f"eta = {params['eta']!r} is not below 2 / L = {to_float_down(2 / smooth)!r}")

@@ -80,11 +80,13 @@ def neuron(n=40, d=7, seed=0):
 
 
 def two_layer(name="softplus", n=30, d=5, m=8, seed=0, slope=0.0):
-    """A two-layer problem with random comparator, and symmetric initial weights."""
+    """A two-layer problem with random comparator, and nearly symmetric initial weights."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(n, d))
     y = np.where(x[:, 0] + 0.3 * rng.normal(size=n) > 0, 1.0, -1.0)
     half = rng.normal(size=(m // 2, d))
-    w0, signs = np.concatenate([half, half]), np.repeat([1.0, -1.0], m // 2)
+    # Not exactly symmetric: outputs of zero up to rounding would make the 0/1 error of the first iterate arbitrary.
+    w0 = np.concatenate([half, half]) + 0.05 * rng.normal(size=(m, d))
+    signs = np.repeat([1.0, -1.0], m // 2)
     v = w0 + rng.normal(size=(m, d))
     return TwoLayer(x, y, v, signs, Activation(name, slope)), w0

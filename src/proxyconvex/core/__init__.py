@@ -1,0 +1,1 @@
+"""What the words mean: numbers, regions, conditions, theorems and guarantees. Pure: no data, no training, no plots."""

@@ -7,12 +7,12 @@ JAX arrays, floats, Fractions and intervals. Definitions: Frei & Gu (2021), sect
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, final
 
 from .errors import InvalidInputError
 from .evidence import Evidence
-from .numbers import absolute, inner, is_exact, norm_sq, power, subtract
+from .numbers import absolute, inner, is_exact, is_exact_point, norm_sq, power, subtract
 from .premises import Constant, Premise, evaluate, fit, gradient, require_callable, takes_two
 from .references import FREI_GU_2021, Reference
 from .regions import checked_point
@@ -52,7 +52,7 @@ class ProxyConvexity(Premise):
     h_max: Any = None
     samplewise: bool = False
     g_min: Any = None
-    reference: Reference = FREI_GU_2021
+    reference: Reference = field(default=FREI_GU_2021, kw_only=True)
 
     name: ClassVar[str] = "proxy-convexity"
     constants: ClassVar[tuple[str, ...]] = ("h", "h_max", "g_min")
@@ -86,7 +86,14 @@ class ProxyConvexity(Premise):
         if self.pointwise:
             return self.h_max
         value = evaluate(self.h, self.comparator)
-        return Constant(value, "exact", None if is_exact(value) else min(self.weakest(), Evidence.SAMPLED))
+        return Constant(value, "exact", None if is_exact(value) else self.weakest())
+
+    def weakest(self) -> Evidence:
+        """As for any premise; a floating-point evaluation of ``h(v)`` counts as SAMPLED."""
+        base = super().weakest()
+        if isinstance(self.h, Constant) or self.pointwise or is_exact_point(self.comparator):
+            return base
+        return min(base, Evidence.SAMPLED)
 
     def level_at(self, w: Any) -> Any:
         """``h(v)`` or ``h(v, w)`` in the arithmetic of ``w``."""
@@ -134,7 +141,7 @@ class ProxyPL(Premise):
     alpha: Any
     mu: Any
     grad: Function | None = None
-    reference: Reference = FREI_GU_2021
+    reference: Reference = field(default=FREI_GU_2021, kw_only=True)
 
     name: ClassVar[str] = "proxy-pl"
     constants: ClassVar[tuple[str, ...]] = ("mu", "xi", "alpha")

@@ -109,6 +109,12 @@ class Premise(abc.ABC):
         own = [getattr(self, c) for c in self.constants]
         return min([self.evidence, *(c.evidence for c in own if isinstance(c, Constant) and c.evidence is not None)])
 
+    @property
+    def on_trace(self) -> bool:
+        """Whether the premise, or one of its constants, was only seen along one run."""
+        own = [getattr(self, c) for c in self.constants]
+        return Evidence.ON_TRACE in (self.evidence, *(c.evidence for c in own if isinstance(c, Constant)))
+
     def record(self) -> PremiseRecord:
         """The premise as it is printed, stored and audited."""
         values = [c for c in (getattr(self, n) for n in self.constants) if isinstance(c, Constant)]

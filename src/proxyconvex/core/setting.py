@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, final
 
 import numpy as np
@@ -117,11 +117,18 @@ class Confidence(Premise):
     """The failure probability ``delta`` of a high-probability promise and the free parameter ``u`` of T6.
 
     Both must be chosen before the data are seen.
+
+    Attributes:
+        delta: failure probability in (0, 1).
+        u: free parameter > 0.
+        comparator_fixed: whether v, too, was chosen before the rows were seen and ``h`` is the population mean of
+            ``h_z(v)``; then T6 may use that mean plus a Bernstein term in place of ``h_max``.
     """
 
     delta: Any
     u: Any = 1
-    evidence: Evidence = Evidence.PROVED
+    comparator_fixed: bool = False
+    evidence: Evidence = field(default=Evidence.PROVED, kw_only=True)
 
     name: ClassVar[str] = "confidence"
     constants: ClassVar[tuple[str, ...]] = ("delta", "u")
@@ -144,10 +151,11 @@ class Confidence(Premise):
 class ErrorLink(Premise):
     """``error(w) <= factor * g(w)``: turns a bound on the proxy into one on the classification error.
 
-    Logistic loss: factor 2 for ``g = E|loss'|`` (``|loss'| >= 1/2`` at an error), ``1/log 2`` for ``g = f``; hinge: 1.
+    If ``g`` is given, only theorems about this very proxy use the link. Logistic loss: factor 2 for ``g = E|loss'|`` (``|loss'| >= 1/2`` at an error), ``1/log 2`` for ``g = f``; hinge: 1.
     """
 
     factor: Any
+    g: Callable[[Any], Any] | None = None
 
     name: ClassVar[str] = "error-link"
     constants: ClassVar[tuple[str, ...]] = ("factor",)

@@ -109,7 +109,9 @@ class Engine:
         chunk: steps per compiled call; None chooses it.
     """
 
-    def __init__(self, problem: Problem, method: Method, seeds: list[int], many: bool, chunk: int | None) -> None:
+    def __init__(
+        self, problem: Problem, method: Method, seeds: list[int], many: bool, chunk: int | None
+    ) -> None:
         self.problem, self.method, self.many, self.seeds = problem, method, many, seeds
         self.stochastic = isinstance(method, SGD)
         n, used = len(problem.targets), method.batch_size if isinstance(method, SGD) else len(problem.targets)
@@ -117,7 +119,10 @@ class Engine:
         if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1):
             raise InvalidInputError("chunk", chunk, "a whole number >= 1, or None")
         self.chunk = chunk or chunk_length(used, problem.comparator.size, len(seeds), self.stochastic)
-        step, radius = method.step, None if method.projection is None else jnp.asarray(method.projection.radius)
+        step, radius = (
+            method.step,
+            None if method.projection is None else jnp.asarray(method.projection.radius),
+        )
         self.rule = kernels.Rule(radius=radius)
         if isinstance(step, NormalisedStep):
             self.rule = kernels.Rule(jnp.asarray(step.c), jnp.asarray(step.floor), radius)
@@ -140,7 +145,9 @@ class Engine:
             after, raw, full = jax.block_until_ready(
                 run(self.problem, w, drawn, sizes, jnp.asarray(bounds), jnp.asarray(len(cuts)), self.rule)
             )
-            return Flight(start, count, w, after, raw, full, drawn, sizes, at, np.searchsorted(cuts, at - start))
+            return Flight(
+                start, count, w, after, raw, full, drawn, sizes, at, np.searchsorted(cuts, at - start)
+            )
 
     def _draw(self, start: int, count: int) -> jax.Array:
         drawn = np.zeros((len(self.seeds), self.chunk, self.samplers[0].method.batch_size), np.int64)
@@ -172,7 +179,9 @@ class Engine:
         """Hash of everything that determines the run, so that a checkpoint is not resumed by another one."""
         arrays, static = eqx.partition(self.problem, eqx.is_array)
         # Addresses of functions differ between processes.
-        text = re.sub(r"0x[0-9a-f]+", "", f"{type(self.problem).__qualname__} {static!r} {self.method!r} {self.seeds}")
+        text = re.sub(
+            r"0x[0-9a-f]+", "", f"{type(self.problem).__qualname__} {static!r} {self.method!r} {self.seeds}"
+        )
         digest = hashlib.sha256(f"{text} {self.chunk} {online} {self.many}".encode())
         for a in (*jax.tree.leaves(arrays), initial, schedule):
             a = np.ascontiguousarray(a)

@@ -122,14 +122,19 @@ def _stochastic(
     def step(t: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
         w, raw = carry
         drawn = rows.at[t].get(mode="promise_in_bounds")
-        x, y = features.at[drawn].get(mode="promise_in_bounds"), targets.at[drawn].get(mode="promise_in_bounds")
+        x, y = (
+            features.at[drawn].get(mode="promise_in_bounds"),
+            targets.at[drawn].get(mode="promise_in_bounds"),
+        )
         _, q, grad = problem.loss_grad(w, x, y)
         r = w - v
         numbers = [lane_sum(grad * r), lane_sum(grad * grad), lane_sum(r * r)]
         if inside:
             numbers += [jnp.mean(p) for p in problem.proxy(w, q, x, y)]
         row = jnp.concatenate([jnp.stack(numbers), q])
-        return _advance(w, grad, eta[t], rule), lax.dynamic_update_slice(raw, row[None], (t, jnp.zeros_like(t)))
+        return _advance(w, grad, eta[t], rule), lax.dynamic_update_slice(
+            raw, row[None], (t, jnp.zeros_like(t))
+        )
 
     def block(j: Array, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         w, raw, full = carry
@@ -142,7 +147,9 @@ def _stochastic(
     return lax.fori_loop(0, blocks, block, (w, raw, full))
 
 
-def _complete(problem: Problem, raw: Float[Array, "c k"], rows: Int[Array, "c b"], eta: Float[Array, " c"]) -> Array:
+def _complete(
+    problem: Problem, raw: Float[Array, "c k"], rows: Int[Array, "c b"], eta: Float[Array, " c"]
+) -> Array:
     q, y = raw[:, raw.shape[1] - rows.shape[1] :], problem.targets[rows]
     if raw.shape[1] - rows.shape[1] == 5:
         g, h = raw[:, 3], raw[:, 4]
@@ -195,14 +202,22 @@ def stochastic_chunk(
 
 @eqx.filter_jit
 def stochastic_many(
-    problem: Problem, w: Array, rows: Int[Array, "s c b"], eta: Array, bounds: Array, blocks: Array, rule: Rule
+    problem: Problem,
+    w: Array,
+    rows: Int[Array, "s c b"],
+    eta: Array,
+    bounds: Array,
+    blocks: Array,
+    rule: Rule,
 ) -> tuple[Array, Float[Array, "s c k"], Float[Array, "s r 5"]]:
     """`stochastic_chunk` for many seeds at once (leading axis of ``w`` and ``rows``)."""
     return jax.vmap(lambda w, rows: _stochastic(problem, w, rows, eta, bounds, blocks, rule))(w, rows)
 
 
 @eqx.filter_jit
-def complete(problem: Problem, raw: Float[Array, "c k"], rows: Int[Array, "c b"], eta: Array) -> Float[Array, "c 9"]:
+def complete(
+    problem: Problem, raw: Float[Array, "c k"], rows: Int[Array, "c b"], eta: Array
+) -> Float[Array, "c 9"]:
     """`COLUMNS` of every step of SGD from its raw numbers.
 
     What depends on predictions and data alone is left out of the loop, where every small operation costs as much as

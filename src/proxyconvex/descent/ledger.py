@@ -21,7 +21,9 @@ RELATIVE = 1e-11
 EPS = float(np.finfo(np.float64).eps)
 
 
-def ledger_sides(trace: Trace) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"], Float[np.ndarray, " k"]]:
+def ledger_sides(
+    trace: Trace,
+) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"], Float[np.ndarray, " k"]]:
     """Left side, right side and rounding allowance of T7 at every record.
 
     The allowance is `RELATIVE` times the sum of the absolute values of all terms, plus what rounding the iterates
@@ -43,10 +45,14 @@ def trace_identity(trace: Trace) -> Verdict:
         projection, where the identity is only an inequality, and for values that are not finite.
     """
     if trace.method.projection is not None:
-        return Verdict(Status.INVALID_INPUT, "T7 speaks of unprojected steps; this run projects its iterates.")
+        return Verdict(
+            Status.INVALID_INPUT, "T7 speaks of unprojected steps; this run projects its iterates."
+        )
     left, right, allowed = ledger_sides(trace)
     if not trace.finite or not np.isfinite(left + right + allowed).all():
-        return Verdict(Status.INVALID_INPUT, "T7 cannot be checked: the trace holds values that are not finite.")
+        return Verdict(
+            Status.INVALID_INPUT, "T7 cannot be checked: the trace holds values that are not finite."
+        )
     gap = np.abs(left - right)
     if (gap > allowed).any():
         k = int(np.argmax(gap > allowed))
@@ -57,7 +63,9 @@ def trace_identity(trace: Trace) -> Verdict:
         )  # fmt: skip
     k = _first_column_mismatch(trace)
     if k is not None:
-        return _broken(f"the columns recorded at step {trace.step[k]:,} do not add up to the running sums", trace, k)
+        return _broken(
+            f"the columns recorded at step {trace.step[k]:,} do not add up to the running sums", trace, k
+        )
     worst = int(np.argmax(gap / allowed))
     return Verdict(
         Status.HOLDS,
@@ -85,7 +93,11 @@ def _first_column_mismatch(trace: Trace) -> int | None:
     eta, inner, grad_sq = (c[near] for c in (trace.eta, trace.inner, trace.grad_sq))
     pairs = [("sum_eta", eta), ("sum_eta_inner", eta * inner), ("sum_eta2_grad_sq", eta**2 * grad_sq)]
     if not trace.stochastic:
-        pairs += [("sum_g", trace.g[near]), ("sum_loss", trace.loss[near]), ("sum_online_error", trace.error[near])]
+        pairs += [
+            ("sum_g", trace.g[near]),
+            ("sum_loss", trace.loss[near]),
+            ("sum_online_error", trace.error[near]),
+        ]
     wrong = np.zeros(len(near), bool)
     for name, term in pairs:
         s = trace.sums[name]
@@ -98,4 +110,6 @@ def _first_column_mismatch(trace: Trace) -> int | None:
 
 def _broken(sentence: str, trace: Trace, k: int, gap: float = np.nan, allowed: float = np.nan) -> Verdict:
     witness = {"step": int(trace.step[k]), "record": k, "gap": gap, "allowed": allowed}
-    return Verdict(Status.FALSIFIED, f"{sentence}. This is not the record of such a run.", Evidence.ON_TRACE, witness)
+    return Verdict(
+        Status.FALSIFIED, f"{sentence}. This is not the record of such a run.", Evidence.ON_TRACE, witness
+    )

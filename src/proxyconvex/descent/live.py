@@ -10,8 +10,10 @@ from typing import Any
 
 
 class Interruption:
-    """While active, the first Ctrl-C only sets ``requested``, so that the loop can stop between two chunks and keep
-    what was done; a second one interrupts at once. Outside the main thread, Ctrl-C is left alone.
+    """While active, the first Ctrl-C only sets ``requested`` and a second one interrupts at once.
+
+    The loop looks at ``requested`` between two chunks, so that what was done is kept. Outside the main thread,
+    Ctrl-C is left alone.
     """
 
     def __init__(self) -> None:
@@ -31,10 +33,14 @@ class Interruption:
         self.requested = True
         print("\nstopping after this chunk of steps (Ctrl-C again: at once)", file=sys.stderr)
 
-    def __exit__(self, kind: type | None, value: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         if self._active:
             # A handler installed by C code reads back as None and cannot be put back.
-            signal.signal(signal.SIGINT, self._previous if self._previous is not None else signal.default_int_handler)
+            signal.signal(
+                signal.SIGINT, self._previous if self._previous is not None else signal.default_int_handler
+            )
 
 
 class Bar:
@@ -75,6 +81,8 @@ class Bar:
         if self._progress is not None:
             self._progress.update(self._task, completed=done, note=f"loss {loss:.3g}, error {error:.3g}")
 
-    def __exit__(self, kind: type | None, value: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         if self._progress is not None:
             self._progress.stop()

@@ -59,7 +59,11 @@ class Recorder:
         return None if good.all() else int(np.argmin(good))
 
     def absorb(
-        self, start: int, rows: Float[np.ndarray, "c 9"], full: Float[np.ndarray, "r 5"] | None, at: np.ndarray
+        self,
+        start: int,
+        rows: Float[np.ndarray, "c 9"],
+        full: Float[np.ndarray, "r 5"] | None,
+        at: np.ndarray,
     ) -> bool:
         """Take in finite rows of steps ``start, start + 1, ...``.
 
@@ -199,7 +203,9 @@ class Recorder:
         prefix = np.concatenate([self.prefix[:, :k], self.total.sum(axis=0)[:, None]], axis=1)
         # What nothing was measured for stays out of JSON's way as NaN rather than as an infinity.
         scalars = {n: getattr(self, n) for n in _SCALARS if n != "filled"}
-        scalars |= {n: math.nan for n, v in scalars.items() if isinstance(v, float) and math.isinf(v) and not k}
+        scalars |= {
+            n: math.nan for n, v in scalars.items() if isinstance(v, float) and math.isinf(v) and not k
+        }
         improved = np.array(self.improved, dtype=np.float64).reshape(-1, 3)
         return Trace(
             step=np.append(self.schedule[:k], steps_done).astype(np.int64),

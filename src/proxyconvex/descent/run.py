@@ -147,12 +147,18 @@ class _Session:
                 self._restore(Path(checkpoint), key)
         elif resume:
             raise InvalidInputError("checkpoint", None, "a file name when resume=True")
-        with Interruption() as stop, Bar(self.steps, self.done, progress) as bar, ThreadPoolExecutor(1) as worker:
+        with (
+            Interruption() as stop,
+            Bar(self.steps, self.done, progress) as bar,
+            ThreadPoolExecutor(1) as worker,
+        ):
             ahead = self._next(worker, self.w, self.done)
             while ahead is not None:
                 flight = ahead.result()
                 # The next chunk computes while this one is being recorded.
-                ahead = None if stop.requested else self._next(worker, flight.after, flight.start + flight.count)
+                ahead = (
+                    None if stop.requested else self._next(worker, flight.after, flight.start + flight.count)
+                )
                 loss, error = self._land(flight)
                 if len(self.bad) == len(self.recorders):
                     break
@@ -185,13 +191,20 @@ class _Session:
             if improved and not self.engine.many:
                 self.best = (flight.start, flight.before)
             if bad is not None:
-                w = self.engine.launch(flight.before, flight.start, count, at).after if count else flight.before
+                w = (
+                    self.engine.launch(flight.before, flight.start, count, at).after
+                    if count
+                    else flight.before
+                )
                 self.bad[i] = (flight.start + count, w[i] if self.engine.many else w)
         return float(rows[0, -1, 0]), float(rows[0, -1, 6])
 
     def _traces(self) -> list[Trace]:
         engine, v = self.engine, np.asarray(self.engine.problem.comparator)
-        ends = [self.bad.get(i, (self.done, self.w[i] if engine.many else self.w)) for i in range(len(engine.seeds))]
+        ends = [
+            self.bad.get(i, (self.done, self.w[i] if engine.many else self.w))
+            for i in range(len(engine.seeds))
+        ]
         last = jnp.stack([w for _, w in ends]) if engine.many else ends[0][1]
         rows, full = engine.measure(last, self.steps)
         out = []
@@ -200,12 +213,19 @@ class _Session:
             initial = self.initial[i] if engine.many else self.initial
             out.append(
                 recorder.finish(
-                    steps_done, rows[i], None if full is None else full[i], initial=initial.copy(),
-                    final_w=np.array(w), best_w=None if engine.many else self._best(recorder),
-                    comparator_norm=float(np.linalg.norm(v)), rows=len(engine.problem.targets), seed=engine.seeds[i],
-                    interrupted=self.interrupted and i not in self.bad, finite=i not in self.bad,
+                    steps_done,
+                    rows[i],
+                    None if full is None else full[i],
+                    initial=initial.copy(),
+                    final_w=np.array(w),
+                    best_w=None if engine.many else self._best(recorder),
+                    comparator_norm=float(np.linalg.norm(v)),
+                    rows=len(engine.problem.targets),
+                    seed=engine.seeds[i],
+                    interrupted=self.interrupted and i not in self.bad,
+                    finite=i not in self.bad,
                     nonfinite_step=steps_done if i in self.bad else -1,
-                )  # fmt: skip
+                )
             )
         return out
 

@@ -189,7 +189,9 @@ class Trace:
             arrays = {k: file[k] for k in file.files}
         plain = json.loads(str(arrays.pop("plain", np.array("{}"))))
         if plain.pop("format", None) != FORMAT:
-            raise InvalidInputError("path", str(path), f"a file in the format {FORMAT}", "Write it with Trace.save.")
+            raise InvalidInputError(
+                "path", str(path), f"a file in the format {FORMAT}", "Write it with Trace.save."
+            )
         plain["method"] = method_from_fields(plain["method"])
         for name in ("sums", "online"):
             keys = [k for k in arrays if k.startswith(f"{name}/")]
@@ -222,13 +224,20 @@ def write_npz(path: str | os.PathLike[str], arrays: dict[str, np.ndarray]) -> Pa
     return path
 
 
-_STEPS: dict[str, type[Step]] = {"constant": ConstantStep, "polynomial": PolynomialStep, "normalised": NormalisedStep}
+_STEPS: dict[str, type[Step]] = {
+    "constant": ConstantStep,
+    "polynomial": PolynomialStep,
+    "normalised": NormalisedStep,
+}
 
 
 def method_fields(method: Method) -> dict[str, Any]:
     """A method as JSON-ready fields (floats survive exactly: JSON prints their shortest round-trip form)."""
     kind = next(k for k, c in _STEPS.items() if isinstance(method.step, c))
-    fields: dict[str, Any] = {"steps": method.steps, "step": {"kind": kind, **dataclasses.asdict(method.step)}}
+    fields: dict[str, Any] = {
+        "steps": method.steps,
+        "step": {"kind": kind, **dataclasses.asdict(method.step)},
+    }
     fields["projection"] = None if method.projection is None else method.projection.radius
     if isinstance(method, SGD):
         fields |= {"batch_size": method.batch_size, "sampling": method.sampling}

@@ -129,7 +129,10 @@ class LeakyReluNoise(Family):
     def __post_init__(self) -> None:
         if isinstance(self.width, bool) or not isinstance(self.width, int) or self.width < 1:
             raise InvalidInputError("width", self.width, "a whole number >= 1", "Use e.g. 64.")
-        if not isinstance(self.activation, Activation) or self.activation.name not in ("leaky-relu", "smooth-leaky"):
+        if not isinstance(self.activation, Activation) or self.activation.name not in (
+            "leaky-relu",
+            "smooth-leaky",
+        ):
             raise InvalidInputError(
                 "activation", self.activation, "leaky-relu or smooth-leaky", "The slope must stay above zero."
             )
@@ -197,7 +200,9 @@ class LeakyReluNoise(Family):
         check_data(features, targets)
         d = features.shape[1]
         if np.shape(comparator) != (self.width, d):
-            raise InvalidInputError("comparator", np.shape(comparator), f"shape ({self.width}, {d}): (width, features)")
+            raise InvalidInputError(
+                "comparator", np.shape(comparator), f"shape ({self.width}, {d}): (width, features)"
+            )
         for what, value in (("kappa", kappa), ("theta", theta)):
             if not (math.isfinite(value) and value > 0):
                 raise InvalidInputError(what, value, "a finite number > 0")
@@ -230,10 +235,18 @@ def check_data(features: Any, targets: Any) -> None:
     for what, array in (("features", features), ("targets", targets)):
         if not isinstance(array, np.ndarray) or array.dtype != np.float64:
             kind = getattr(array, "dtype", type(array).__name__)
-            raise InvalidInputError(what, str(kind), "a NumPy array of float64", "Convert with .astype(np.float64).")
+            raise InvalidInputError(
+                what, str(kind), "a NumPy array of float64", "Convert with .astype(np.float64)."
+            )
         if not np.isfinite(array).all():
-            raise InvalidInputError(what, "an array with NaN or infinity", "finite numbers", "Drop or fill them.")
+            raise InvalidInputError(
+                what, "an array with NaN or infinity", "finite numbers", "Drop or fill them."
+            )
     if features.ndim != 2 or features.shape[1] == 0 or targets.shape != features.shape[:1]:
-        raise InvalidInputError("targets", targets.shape, f"shape (n,) for features of shape {features.shape}")
+        raise InvalidInputError(
+            "targets", targets.shape, f"shape (n,) for features of shape {features.shape}"
+        )
     if set(np.unique(targets)) != {-1.0, 1.0}:
-        raise InvalidInputError("targets", np.unique(targets)[:5].tolist(), "both -1 and +1", "Give two classes.")
+        raise InvalidInputError(
+            "targets", np.unique(targets)[:5].tolist(), "both -1 and +1", "Give two classes."
+        )

@@ -24,7 +24,9 @@ def _atanh_coefficients(degree: int = 10) -> tuple[float, ...]:
     """
     nodes = (1 + chebyshev.chebpts1(degree + 1)) / 18
     root = np.sqrt(nodes)
-    fit = polynomial.Polynomial.fit(nodes, np.arctanh(root) / root, degree, domain=[0, 1 / 9], window=[0, 1 / 9])
+    fit = polynomial.Polynomial.fit(
+        nodes, np.arctanh(root) / root, degree, domain=[0, 1 / 9], window=[0, 1 / 9]
+    )
     return tuple(float(c) for c in fit.coef)
 
 
@@ -46,7 +48,9 @@ def softplus_and_sigmoid(t: Float[Array, "..."]) -> tuple[Float[Array, "..."], F
     return jnp.maximum(t, 0) + 2 * s * p, jnp.where(t >= 0, inverse, e * inverse)
 
 
-def value_and_slope(activation: Activation, t: Float[Array, "..."]) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+def value_and_slope(
+    activation: Activation, t: Float[Array, "..."]
+) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
     """``phi(t)`` and ``phi'(t)`` under JAX; at a kink the left derivative, as `Activation.derivative` has it."""
     c, beta = activation.slope, activation.beta
     if activation.name == "softplus":

@@ -77,7 +77,9 @@ class TwoLayerProblem(MarginProblem):
     ) -> tuple[Float[Array, " k"], Float[Array, " k"]]:
         """``(g_i, h_i)`` of the module's docstring for the rows of the full batch."""
         if q.shape != self.margins.shape:
-            raise InvalidInputError("batch", q.shape, f"all {len(self.margins)} rows in order", "Use full batches.")
+            raise InvalidInputError(
+                "batch", q.shape, f"all {len(self.margins)} rows in order", "Use full batches."
+            )
         if self.theorem == "T8":
             return self.slope(q, y) * (self.margins - y * q), jnp.zeros_like(q)
         return self.pointwise_loss(q, y), jax.nn.softplus(-self.margins)
@@ -111,7 +113,9 @@ class TwoLayerNTK(Family):
     def __post_init__(self) -> None:
         check_width(self.width)
         if not isinstance(self.activation, Activation):
-            raise InvalidInputError("activation", self.activation, "an Activation", 'E.g. Activation("softplus").')
+            raise InvalidInputError(
+                "activation", self.activation, "an Activation", 'E.g. Activation("softplus").'
+            )
         check_positive("init_scale", self.init_scale)
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
             raise InvalidInputError("seed", self.seed, "a whole number >= 0")
@@ -153,7 +157,9 @@ class TwoLayerNTK(Family):
         check_data(features, targets)
         if np.shape(comparator) != (self.width, features.shape[1]):
             raise InvalidInputError(
-                "comparator", np.shape(comparator), f"shape ({self.width}, {features.shape[1]}): (width, features)"
+                "comparator",
+                np.shape(comparator),
+                f"shape ({self.width}, {features.shape[1]}): (width, features)",
             )
         if margins is None:
             values = self.activation.numpy(features @ comparator.T) @ paired_signs(self.width)
@@ -179,7 +185,9 @@ class TwoLayerNTK(Family):
 def check_width(width: Any) -> None:
     """Refuse a width that is not an even whole number ``>= 2``."""
     if isinstance(width, bool) or not isinstance(width, int) or width < 2 or width % 2:
-        near = max(2, 2 * round(width / 2)) if isinstance(width, (int, float)) and math.isfinite(width) else 1024
+        near = (
+            max(2, 2 * round(width / 2)) if isinstance(width, (int, float)) and math.isfinite(width) else 1024
+        )
         raise InvalidInputError(
             "width", width, "an even whole number >= 2 (initial neurons come in pairs)", f"Use e.g. {near}."
         )
@@ -197,19 +205,29 @@ def check_data(features: Any, targets: Any) -> None:
     for what, array in (("features", features), ("targets", targets)):
         if not isinstance(array, np.ndarray) or array.dtype != np.float64:
             kind = getattr(array, "dtype", type(array).__name__)
-            raise InvalidInputError(what, str(kind), "a NumPy array of float64", "Convert with .astype(np.float64).")
+            raise InvalidInputError(
+                what, str(kind), "a NumPy array of float64", "Convert with .astype(np.float64)."
+            )
         if not np.isfinite(array).all():
             raise InvalidInputError(
                 what, "an array with NaN or infinity", "finite numbers", "Drop or fill missing values."
             )
     if features.ndim != 2 or features.shape[1] == 0 or targets.shape != features.shape[:1]:
-        raise InvalidInputError("targets", targets.shape, f"shape (n,) for features of shape {features.shape}")
+        raise InvalidInputError(
+            "targets", targets.shape, f"shape (n,) for features of shape {features.shape}"
+        )
     if set(np.unique(targets)) != {-1.0, 1.0}:
         raise InvalidInputError(
-            "targets", np.unique(targets)[:5].tolist(), "both -1 and +1, and nothing else", "Give two classes."
+            "targets",
+            np.unique(targets)[:5].tolist(),
+            "both -1 and +1, and nothing else",
+            "Give two classes.",
         )
     if not np.any(features, axis=1).all():
         row = int(np.flatnonzero(~np.any(features, axis=1))[0])
         raise InvalidInputError(
-            "features", f"row {row} is zero", "rows that are not all zero", "Add a bias feature (Preprocessing.bias)."
+            "features",
+            f"row {row} is zero",
+            "rows that are not all zero",
+            "Add a bias feature (Preprocessing.bias).",
         )

@@ -74,9 +74,8 @@ def error_form(rows: Rows, growth: float, steps: int, quick: bool = False) -> So
 
     def build(scale: float) -> tuple[cp.Problem, tuple[cp.Variable, ...]]:
         u, theta, slack = cp.Variable(rows.z.shape[1]), cp.Variable(), cp.Variable(len(rows.z), nonneg=True)
-        constraints = []
-        for s in _branches(rows, rows.z @ u):
-            constraints += [slack >= 1 + theta / 4 - s, slack >= 1 + theta - 2 * s]
+        soft, hard, constraints = _margins(rows, u)
+        constraints += [slack >= 1 + theta / 4 - soft, slack >= 1 + theta - 2 * hard]
         cost = cp.sum(slack) / len(rows.z) + weight * cp.quad_over_lin(u, theta)
         return cp.Problem(cp.Minimize(cost / scale), constraints), (u, theta)
 
@@ -108,9 +107,8 @@ def count_form(rows: Rows, radius: float, steps: int) -> Solution:
 
     def build(scale: float) -> tuple[cp.Problem, tuple[cp.Variable, ...]]:
         u, tau, slack = cp.Variable(rows.z.shape[1]), cp.Variable(), cp.Variable(len(rows.z), nonneg=True)
-        constraints = [tau >= pace * cp.norm(u)]
-        for s in _branches(rows, rows.z @ u):
-            constraints += [slack >= 1 - (s - tau) / 2, slack >= 1 - (s - tau)]
+        soft, hard, constraints = _margins(rows, u)
+        constraints += [tau >= pace * cp.norm(u), slack >= 1 - (soft - tau) / 2, slack >= 1 - (hard - tau)]
         return cp.Problem(cp.Minimize(cp.sum(slack) / (len(rows.z) * scale)), constraints), (u,)
 
     def evaluate(u: Any) -> float:
@@ -135,9 +133,8 @@ def margin_form(rows: Rows, k: int) -> Solution | None:
             cp.Variable(nonneg=True),
             cp.Variable(len(rows.z), nonneg=True),
         )
-        constraints = [k * t >= cp.sum(slack)]
-        for s in _branches(rows, rows.z @ u):
-            constraints += [slack >= t - (s - 1) / 2, slack >= t - (s - 1)]
+        soft, hard, constraints = _margins(rows, u)
+        constraints += [k * t >= cp.sum(slack), slack >= t - (soft - 1) / 2, slack >= t - (hard - 1)]
         return cp.Problem(cp.Minimize(cp.norm(u) / scale), constraints), (u,)
 
     solved = _solve(build, lambda u: float(np.linalg.norm(u)), False)
@@ -152,9 +149,8 @@ def gradient_form(rows: Rows, gradient: float) -> Solution:
 
     def build(scale: float) -> tuple[cp.Problem, tuple[cp.Variable, ...]]:
         u, slack = cp.Variable(rows.z.shape[1]), cp.Variable(len(rows.z), nonneg=True)
-        constraints = []
-        for s in _branches(rows, rows.z @ u):
-            constraints += [slack >= 1 - s, slack >= 1 - 2 * s]
+        soft, hard, constraints = _margins(rows, u)
+        constraints += [slack >= 1 - soft, slack >= 1 - 2 * hard]
         cost = cp.sum(slack) / len(rows.z) + weight * cp.norm(u)
         return cp.Problem(cp.Minimize(cost / scale), constraints), (u,)
 
@@ -166,9 +162,20 @@ def gradient_form(rows: Rows, gradient: float) -> Solution:
     return Solution(u, 0.0, value)
 
 
-def _branches(rows: Rows, s: Any) -> tuple[Any, ...]:
-    """The affine functions whose minimum is q."""
-    return (s,) if rows.slope == 1 else (s, s / rows.slope)
+def _margins(rows: Rows, u: cp.Variable) -> tuple[Any, Any, list[Any]]:
+    """``y <u, x>``, a variable below ``q(y <u, x>)``, and the constraints that make them so.
+
+    For a row with ``q < 0`` the steeper of the two slopes in every charge is the larger one, so that the gentler one
+    may use ``y <u, x>`` in place of q. As variables, the data enter the program once.
+    """
+    import cvxpy as cp
+
+    s = cp.Variable(len(rows.z))
+    constraints = [s == rows.z @ u]
+    if rows.slope == 1:
+        return s, s, constraints
+    q = cp.Variable(len(rows.z))
+    return s, q, [*constraints, q <= s, q <= s / rows.slope]
 
 
 def _solve(build: Any, evaluate: Any, quick: bool) -> Any:

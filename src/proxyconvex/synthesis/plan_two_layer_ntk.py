@@ -203,8 +203,9 @@ def _constant(options: Options, x: np.ndarray, y: np.ndarray, width: int, most: 
 def _plan(
     dataset: Dataset, preprocessing: Preprocessing, features: np.ndarray, made: _Outcome, seed: int
 ) -> Plan:
-    say = words.few_errors if made.theorem == "T8" else words.small_loss
-    guarantee = say(made.derived, made.params, len(features), made.family, made.method)
+    guarantee = words.guarantee(
+        made.theorem, made.method, made.params, made.derived, len(features), made.initial
+    )
     return Plan(
         dataset=dataset,
         preprocessing=preprocessing,

@@ -1,141 +1,53 @@
-"""Guarantees of the two-layer family in words, from the checker's numbers."""
+"""Guarantees of the two-layer family in words: the certificate's sentences, and how lazy the regime is."""
 
 from __future__ import annotations
+
+import dataclasses
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from ..core.evidence import Evidence
-from ..core.guarantee import Alternative, Guarantee, PremiseRecord
+from ..core.guarantee import Alternative, Guarantee
 from ..core.methods import Method
-from ..core.references import CHIZAT_BACH_2019, FREI_GU_2021, JI_TELGARSKY_2020, PROXYCONVEX_NOTES
 from ..families.two_layer_ntk import TwoLayerNTK
-
-Numbers = dict[str, float]
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.4g}%"
+from . import promise
 
 
-def _premise(name: str, statement: str, value: float, proved: bool = False) -> PremiseRecord:
-    evidence = Evidence.PROVED if proved else Evidence.CERTIFIED
-    return PremiseRecord(name, statement, evidence, PROXYCONVEX_NOTES, value)
+def reach(derived: dict[str, float], initial: Float[np.ndarray, "m d"]) -> float:
+    """How far weights can be from their initial values where the promise is proved, relative to their initial norm."""
+    return (derived["R"] + derived.get("radius", derived["R"])) / float(np.linalg.norm(initial))
 
 
-def _lazy(family: TwoLayerNTK, initial: Float[np.ndarray, "m d"], reach: float) -> str:
+def guarantee(
+    theorem: str,
+    method: Method,
+    params: dict[str, Any],
+    derived: dict[str, float],
+    rows: int,
+    initial: Float[np.ndarray, "m d"],
+) -> Guarantee:
+    """The promise as its certificate states it, with one more sentence about the regime it lives in."""
+    plain = promise.guarantee(TwoLayerNTK.name, theorem, method, params, derived, rows)
+    lazy = (
+        "The promise lives in the lazy (tangent-kernel) regime: it is proved for weights that stay within "
+        f"{100 * reach(derived, initial):.3g}% of their initial norm of where they start."
+    )
+    return dataclasses.replace(plain, sentence=f"{plain.sentence} {lazy}")
+
+
+def notes(
+    derived: dict[str, float], family: TwoLayerNTK, initial: Float[np.ndarray, "m d"]
+) -> tuple[str, ...]:
+    """Sentences a reader should see beside the promise."""
     size = float(np.linalg.norm(initial))
     return (
-        f"The promise lives in the lazy (tangent-kernel) regime: initial weights have standard deviation "
-        f"{family.init_scale:.4g} and norm {size:.4g}, and where it is proved no weights are further than {reach:.4g} "
-        f"from them, {_percent(reach / size)} of that norm; how the network would learn features further away "
-        f"it does not say."
+        f"Lazy regime: initial weights have standard deviation {family.init_scale:.4g} and norm {size:.4g}; the promise "
+        f"covers weights within {reach(derived, initial) * size:.4g} of them. There the network is close to its "
+        "linearisation at initialisation; how it learns features further away the promise does not say. A smaller initial "
+        "scale can be asked for (init_scale, more steps or a larger width); the promise then gets weaker or slower.",
+        "The promise speaks of the training rows only, and of exact arithmetic; the audit sets a run in floating point beside it.",
     )
-
-
-def _tangent_margins(family: TwoLayerNTK, radius: float, least: float, distance: float) -> PremiseRecord:
-    phi = family.activation
-    why = (
-        f"curvature |phi''| <= {phi.curvature:.4g}"
-        if phi.smooth
-        else "a knapsack bound on the neurons whose sign can flip"
-    )
-    return _premise(
-        "proxy-convexity",
-        f"Wherever the weights are within {radius:.5g} of the comparator V, the network linearised at them gives V a margin of "
-        f"at least its certified value q_i on every row (the least is {least:.4g}), by {why}. This is the lazy "
-        f"regime: initial weights have scale {family.init_scale:.4g} and V is {distance:.5g} from them.",
-        least,
-    )
-
-
-def _distance(derived: Numbers) -> PremiseRecord:
-    return _premise(
-        "start-distance", f"The initial weights are at most R = {derived['R']:.6g} from V.", derived["R"]
-    )
-
-
-def few_errors(derived: Numbers, params: Numbers, n: int, family: TwoLayerNTK, method: Method) -> Guarantee:
-    """T8 in words."""
-    k, steps = int(params["k"]), int(params["T"])
-    wrong = (
-        "no training error at all"
-        if k == 1
-        else f"at most {k - 1} of {n} training errors ({_percent((k - 1) / n)})"
-    )
-    return Guarantee(
-        theorem="T8",
-        quantity="best-iterate-error",
-        sentence=(
-            f"Some iterate among the first {steps:,} of normalised gradient descent makes {wrong}; the run keeps the best. "
-            "It is promised in the lazy (tangent-kernel) regime, for exact arithmetic, and speaks of these training rows only."
-        ),
-        bound=derived["bound"],
-        error_bound=derived["error_bound"],
-        mode="every-run",
-        premises=(
-            _tangent_margins(family, derived["R"], derived["q_min"], derived["R"]),
-            _premise(
-                "gradient-norm",
-                f"There the gradient of the network's output has norm at most G = {derived['G']:.6g} on every row.",
-                derived["G"],
-            ),
-            _premise(
-                "few-errors",
-                f"While {k} or more rows are wrong, S = {derived['S']:.6g} bounds the descent towards V from below, and "
-                f"T c (2 S - c G^2) exceeds R^2 = {derived['R'] ** 2:.6g} (exact rational arithmetic).",
-                derived["S"],
-            ),
-            _distance(derived),
-        ),
-        method=method,
-        references=(JI_TELGARSKY_2020, CHIZAT_BACH_2019, FREI_GU_2021, PROXYCONVEX_NOTES),
-        constants=dict(derived),
-    )
-
-
-def small_loss(derived: Numbers, params: Numbers, n: int, family: TwoLayerNTK, method: Method) -> Guarantee:
-    """T4 + T5 (smooth) or T3 + T5 (ReLU) in words."""
-    smooth, steps = family.activation.smooth, int(params["T"])
-    radius = derived["radius"] if smooth else derived["R"]
-    which = (
-        f"After {steps:,} steps gradient descent has"
-        if smooth
-        else f"Some iterate among the first {steps:,} of gradient descent has"
-    )
-    if smooth:
-        side = _premise(
-            "smoothness",
-            f"The loss is L-smooth everywhere, L = {derived['L']:.6g}, and eta = {params['eta']:.6g} is below 2 / L.",
-            derived["L"],
-        )
-    else:
-        side = _premise(
-            "gradient-growth",
-            f"||grad f||^2 <= A f everywhere, A = {derived['A']:.6g}, and eta = {params['eta']:.6g} is below 2 / A.",
-            derived["A"],
-        )
-    return Guarantee(
-        theorem="T4T5" if smooth else "T3T5",
-        quantity="final-loss" if smooth else "best-loss",
-        sentence=(
-            f"{which} a mean logistic loss of at most {derived['bound']:.5g}, hence at most {_percent(derived['error_bound'])} "
-            f"training errors ({round(derived['error_bound'] * n)} of {n}). It is promised in the lazy (tangent-kernel) regime, "
-            "for exact arithmetic, and speaks of these training rows only."
-        ),
-        bound=derived["bound"],
-        error_bound=derived["error_bound"],
-        mode="every-run",
-        premises=(_tangent_margins(family, radius, derived["q_min"], derived["R"]), side, _distance(derived)),
-        method=method,
-        references=(JI_TELGARSKY_2020, CHIZAT_BACH_2019, FREI_GU_2021, PROXYCONVEX_NOTES),
-        constants=dict(derived),
-    )
-
-
-def notes(derived: Numbers, family: TwoLayerNTK, initial: Float[np.ndarray, "m d"]) -> tuple[str, ...]:
-    """Sentences a reader should see beside the promise."""
-    return (_lazy(family, initial, derived["R"] + derived.get("radius", derived["R"])),)
 
 
 def alternatives(chosen: Guarantee, family: TwoLayerNTK, ideal: float | None) -> tuple[Alternative, ...]:

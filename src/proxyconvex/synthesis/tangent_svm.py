@@ -91,7 +91,7 @@ def soft_margin(
         t = _line_search(a, m, step, slope, penalty)
         a, m = a + t * step, m + t * slope
         value = 0.5 * a @ m + 0.5 * penalty * float(np.sum(np.maximum(1 - m, 0) ** 2))
-        if t == 1.0 and np.array_equal(rows, np.flatnonzero(m < 1)) or value >= before * (1 - 1e-14):
+        if (t == 1.0 and np.array_equal(rows, np.flatnonzero(m < 1))) or value >= before * (1 - 1e-14):
             break
         before = value
     return np.maximum(a, 0.0)

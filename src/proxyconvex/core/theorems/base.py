@@ -94,8 +94,12 @@ class Theorem(abc.ABC):
     def step_size(self, T: int, **constants: Any) -> float:
         """The admissible step size with the smallest bound (as a float; any admissible step is valid)."""
 
+    def level(self, **constants: Any) -> Any:
+        """What the bound is measured against in `steps`: ``xi`` or ``h``."""
+        return constants[self.limit_name]
+
     def steps(self, eps: Any, **constants: Any) -> int | None:
-        """The number of steps after which `bound` is at most its level (``xi`` or ``h``) plus ``eps``.
+        """The number of steps after which `bound` is at most `level` plus ``eps``.
 
         Found by doubling and bisection on the formula itself, evaluated exactly, so the returned number certainly
         suffices. None if no number of steps up to 2^60 does (the step size leaves a noise floor above ``eps``).
@@ -103,7 +107,7 @@ class Theorem(abc.ABC):
         if not lower(eps) > 0:
             raise InvalidInputError("eps", eps, "a number > 0")
         safe = {k: exact(v) for k, v in constants.items()}
-        target = lower(safe.get(self.limit_name, 0)) + lower(eps)
+        target = lower(self.level(**safe)) + lower(eps)
 
         def enough(T: int) -> bool:
             return upper(self.bound(T, **safe)) <= target
@@ -128,7 +132,7 @@ class Theorem(abc.ABC):
         bound = upper_float(self.bound(method.steps, **answer.constants))
         used, error = answer.premises, self.error_bound(answer, method)
         link = next((p for p in premises if isinstance(p, ErrorLink)), None)
-        if error is None and link is not None and link.factor.side in ("exact", "upper"):
+        if error is None and link is not None and self._links(link, answer):
             value = self.bound(method.steps, **answer.constants) * exact(link.factor.value)
             error, used = upper_float(value), (*used, link)
         return Guarantee(
@@ -145,6 +149,12 @@ class Theorem(abc.ABC):
             probability=answer.probability,
         )
 
+    @staticmethod
+    def _links(link: ErrorLink, answer: Accepted) -> bool:
+        """Whether the link speaks of the proxy this theorem bounds, with its factor known from the safe side."""
+        known = [p.g for p in answer.premises if getattr(p, "g", None) is not None]
+        return link.factor.side in ("exact", "upper") and (link.g is None or not known or link.g is known[0])
+
     def error_bound(self, answer: Accepted, method: Method) -> float | None:
         """A bound on the error that the theorem gives by itself (T8)."""
         return None
@@ -152,10 +162,12 @@ class Theorem(abc.ABC):
     def sentence(self, bound: float, answer: Accepted, method: Method) -> str:
         """The promise in one sentence."""
         what = _WHAT[answer.quantity].format(T=f"{method.steps:,}")
+        if answer.mode == "expectation" and answer.quantity in _MEAN:
+            what = _MEAN[answer.quantity].format(T=f"{method.steps:,}")
         how = {
             "every-run": "",
             "expectation": " (a promise about the mean over runs)",
-            "probability": f", with probability at least {1 - (1 - (answer.probability or 0)):.6g}",
+            "probability": f", with probability at least {answer.probability:.6g}",
         }[answer.mode]
         return f"{what} at most {bound:.6g}{how}." + "".join(f" {n}" for n in answer.notes)
 
@@ -172,6 +184,13 @@ _WHAT = {
     "best-loss": "The smallest loss among the first {T} iterates is",
     "average-loss": "The average loss over the first {T} iterates is",
     "best-iterate-error": "The training error of the best of the first {T} iterates is",
+}
+
+
+# In expectation the theorems bound the smallest of the mean values, not the mean of the smallest.
+_MEAN = {
+    "best-proxy": "The smallest over the first {T} iterates of the mean value of g(w_t) is",
+    "best-loss": "The smallest over the first {T} iterates of the mean loss is",
 }
 
 

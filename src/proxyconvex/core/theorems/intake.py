@@ -10,12 +10,11 @@ import numpy as np
 
 from ..conditions import GradientGrowth, ProxyConvexity, ProxyPL, Smooth
 from ..errors import InvalidInputError
-from ..evidence import Evidence
 from ..methods import SGD, ConstantStep, GradientDescent, Method
 from ..numbers import exact, lower, map_point, upper
 from ..premises import Constant, Premise, same_point
-from ..regions import WholeSpace, exact_point
-from ..setting import IIDRows, Start
+from ..regions import WholeSpace, distance_upper, exact_point
+from ..setting import IIDRows, Start, TangentMargins
 from .base import Accepted, Answer, Rejected
 
 if TYPE_CHECKING:
@@ -61,6 +60,10 @@ class Intake:
             self.fail(f"needs {what or kind.__name__}, and no such premise was given", None, what or kind.__name__)
         return None
 
+    def found(self, kind: type[P]) -> P | None:
+        """The premise of a kind that is in use already."""
+        return next((p for p in self.used if isinstance(p, kind)), None)
+
     def number(self, premise: Premise | None, name: str, side: str) -> Fraction | None:
         """A constant on the side the theorem needs, as the exact number to put into the formula."""
         if premise is None:
@@ -87,7 +90,7 @@ class Intake:
         """The premise must hold wherever the run can go: everywhere, or (if allowed) ON_TRACE, or on the projection ball."""
         if premise is None:
             return
-        if premise.weakest() is Evidence.ON_TRACE:
+        if premise.on_trace:
             if not trace:
                 reason = why or "a promise that is not about one given run"
                 self.fail(f"cannot use {premise.name} seen ON_TRACE: {reason}", "ON_TRACE", "a premise on a region")
@@ -106,7 +109,7 @@ class Intake:
 
     def within_reach(self, premise: Premise | None, center: Any, radius: Any, what: str) -> None:
         """The premise must hold on a ball that the run provably does not leave."""
-        if premise is None or premise.weakest() is Evidence.ON_TRACE or isinstance(premise.region, WholeSpace):
+        if premise is None or premise.on_trace or isinstance(premise.region, WholeSpace):
             return
         if center is None:
             self.fail(
@@ -144,16 +147,31 @@ class Intake:
             "the same function object in all premises",
         )
 
-    def same_comparator(self, condition: ProxyConvexity | None, start: Start | None) -> None:
-        """A distance computed from points must have been measured to the condition's comparator."""
-        if condition is None or start is None or start.comparator is None:
-            return
-        self.require(
-            same_point(condition.comparator, start.comparator),
-            "needs the distance to the comparator of proxy convexity, and the start names another one",
-            "two comparators",
-            "the same v",
-        )
+    def distance(self, condition: ProxyConvexity | TangentMargins | None, start: Start | None) -> Fraction | None:
+        """An upper bound on ``||w_0 - v||``: the given one, checked against the points where both are known."""
+        if start is None:
+            return None
+        if condition is not None and start.comparator is not None:
+            self.require(
+                same_point(condition.comparator, start.comparator),
+                f"needs the distance to the comparator of {condition.name}, and the start names another one",
+                "two comparators",
+                "the same v",
+            )
+        actual = None
+        if condition is not None and start.point is not None:
+            actual = distance_upper(start.point, condition.comparator)
+            if start.distance is None:
+                return actual
+        given = self.number(start, "distance", "upper")
+        if given is not None and actual is not None:
+            self.require(
+                given >= actual * (1 - Fraction(1, 10**12)),  # `actual` is itself rounded upwards
+                f"needs R >= ||w_0 - v|| = {float(actual):.6g}, and the start gives R = {float(given):.6g}",
+                float(given),
+                f"R >= {float(actual):.6g}",
+            )
+        return given
 
     # --- the method ---
 
@@ -209,6 +227,12 @@ class Intake:
             return map_point(lambda x: np.zeros_like(np.asarray(x, float)), start.point)
         return None
 
+    @staticmethod
+    def quantity(kind: str, condition: ProxyConvexity | ProxyPL | None) -> str:
+        """``"best-proxy"`` or ``"average-proxy"``, or the loss where g is the objective itself."""
+        is_loss = condition is not None and condition.g is not None and condition.g is condition.f
+        return f"{kind}-loss" if is_loss else f"{kind}-proxy"
+
     @property
     def mode(self) -> str:
         """``"every-run"`` for full-batch descent, else ``"expectation"``."""
@@ -221,7 +245,7 @@ class Intake:
         if self.failures:
             first, *others = self.failures
             return Rejected(first.reason, first.value, first.needed, tuple(others))
-        if any(p.weakest() is Evidence.ON_TRACE for p in self.used):
+        if any(p.on_trace for p in self.used):
             self.notes.append("This speaks of the recorded run only: a premise was seen ON_TRACE.")
         return Accepted(
             {k: exact(v) for k, v in constants.items()},
@@ -265,7 +289,7 @@ def gap(value: Fraction | None, f_star: Fraction | None, intake: Intake) -> Frac
 def smoothness(intake: Intake, *, trace: bool) -> tuple[Smooth | None, Fraction | None]:
     """The smoothness premise and an upper bound on L; evidence ON_TRACE only where ``trace`` allows it."""
     smooth = intake.find(Smooth, "Smooth(L)")
-    if smooth is not None and not trace and smooth.weakest() is Evidence.ON_TRACE:
+    if smooth is not None and not trace and smooth.on_trace:
         intake.fail(
             "needs smoothness on the whole space; ON_TRACE only means the measured descent inequality, which serves "
             "plain T1 and T4",

@@ -103,10 +103,9 @@ def collect(theorem: Theorem, premises: Iterable[Premise], method: Method) -> tu
     pc, growth, start = take.find(ProxyConvexity), take.find(GradientGrowth, "GradientGrowth(A, C)"), take.find(Start)
     take.same_proxy(pc, growth)
     take.same_objective(pc, growth)
-    take.same_comparator(pc, start)
     h = convexity_level(take, pc)
     A, C = take.number(growth, "A", "upper"), take.number(growth, "C", "upper")
-    R = take.number(start, "distance", "upper")
+    R = take.distance(pc, start)
     return take, pc, growth, {"R": R, "A": A, "C": C, "h": h}
 
 
@@ -170,7 +169,7 @@ class AverageGrowth(Theorem):
         take, found = collect_everywhere(self, premises, method)
         eta = take.constant_step(SGD if isinstance(method, SGD) else GradientDescent, projection=True)
         small_step(take, eta, found["A"])
-        return take.finish("average-proxy", **({} if take.failures else {"eta": eta, **found}))
+        return take.finish(take.quantity("average", take.found(ProxyConvexity)), **({} if take.failures else {"eta": eta, **found}))
 
 
 @final
@@ -211,7 +210,7 @@ class BestGrowth(Theorem):
         take, found = collect_everywhere(self, premises, method)
         eta = take.constant_step(SGD if isinstance(method, SGD) else GradientDescent, projection=True)
         small_step(take, eta, found["A"])
-        return take.finish("best-proxy", **({} if take.failures else {"eta": eta, **found}))
+        return take.finish(take.quantity("best", take.found(ProxyConvexity)), **({} if take.failures else {"eta": eta, **found}))
 
 
 def schedule_sums(step: ConstantStep | PolynomialStep, T: int) -> tuple[Any, Any, Fraction]:
@@ -289,7 +288,7 @@ class ScheduleGrowth(Theorem):
             )
             if not take.failures and not upper(found["A"] * Q / (2 * S)) < 1:
                 take.fail("needs A sum eta_t^2 < 2 sum eta_t", float(largest), "smaller steps")
-        return take.finish("best-proxy", **({} if take.failures else {"S": S, "Q": Q, **found}))
+        return take.finish(take.quantity("best", take.found(ProxyConvexity)), **({} if take.failures else {"S": S, "Q": Q, **found}))
 
 
 @final

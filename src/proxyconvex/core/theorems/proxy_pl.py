@@ -8,7 +8,6 @@ from fractions import Fraction
 from typing import Any, final
 
 from ..conditions import BoundedBelow, Noise, ProxyPL
-from ..evidence import Evidence
 from ..methods import SGD, GradientDescent, Method
 from ..numbers import exact, minimum, power, sqrt, upper
 from ..premises import Premise
@@ -38,7 +37,7 @@ def _collect(theorem: Theorem, premises: Iterable[Premise], method: Method, shar
     mu, xi, alpha = (take.number(pl, n, s) for n, s in (("mu", "lower"), ("xi", "upper"), ("alpha", "lower")))
     Delta = gap(take.number(start, "value", "upper"), take.number(below, "f_star", "lower"), take)
     step_below(take, eta, None if L is None else 2 / L, "2/L")
-    if sharp and below is not None and below.weakest() is Evidence.ON_TRACE:
+    if sharp and below is not None and below.on_trace:
         take.fail("needs f >= f_star on all of R^p, not only on the trace", "ON_TRACE", "BoundedBelow on the whole space")
     if None not in (eta, L, Delta) and eta * L < 2:
         radius = upper(reach(method.steps, eta, L, Delta))
@@ -105,7 +104,7 @@ class PlainProxyPL(_T1Form):
     def accepts(self, premises: Iterable[Premise], method: Method) -> Answer:
         """See the class docstring for the premises."""
         take, constants = _collect(self, premises, method, sharp=False)
-        return take.finish("best-proxy", **_complete(take, constants))
+        return take.finish(take.quantity("best", take.found(ProxyPL)), **_complete(take, constants))
 
 
 @final
@@ -152,7 +151,7 @@ class SharpProxyPL(_T1Form):
                 float(eta),
                 "eta < sqrt(3)/L",
             )
-        return take.finish("best-proxy", **_complete(take, constants))
+        return take.finish(take.quantity("best", take.found(ProxyPL)), **_complete(take, constants))
 
 
 @final
@@ -242,7 +241,7 @@ class NoisyProxyPL(Theorem):
         eta = take.constant_step(SGD)
         take.fresh_samples()
         pl, below, start, noise = (take.find(k) for k in (ProxyPL, BoundedBelow, Start, Noise))
-        smooth, L = smoothness(take, trace=False)
+        smooth, L = smoothness(take, trace=True)
         take.same_objective(pl, smooth, below, noise)
         for premise in (pl, below, noise, smooth):
             take.everywhere(premise, trace=False, why="it speaks of one run, and this bound of the mean over runs")
@@ -254,7 +253,7 @@ class NoisyProxyPL(Theorem):
         if L is not None and rho is not None and rho > 0:
             step_below(take, eta, 2 / (L * rho), "2/(L rho)")
         found = {"eta": eta, "L": L, "Delta": Delta, "mu": mu, "xi": xi, "alpha": alpha, "rho": rho, "sigma2": sigma2}
-        return take.finish("best-proxy", **_complete(take, found))
+        return take.finish(take.quantity("best", take.found(ProxyPL)), **_complete(take, found))
 
 
 def _complete(take: Intake, constants: dict[str, Fraction | None]) -> dict[str, Any]:

@@ -76,7 +76,9 @@ def one(target: dict[str, Any], seed: int) -> dict[str, Any]:
 
 def main() -> None:
     """Run every target over the seeds and write the raw numbers."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "promises.json")
     arguments = parser.parse_args()

@@ -27,30 +27,43 @@ app = typer.Typer(
 )
 err = Console(stderr=True, highlight=False)
 
-DATA_HELP = (
-    "Data: `breast-cancer`, `digits:A,B`, `digits:even-odd`, `wine:A,B`, or a CSV, Parquet or NPZ file (with --target)."
-)
+DATA_HELP = "Data: `breast-cancer`, `digits:A,B`, `digits:even-odd`, `wine:A,B`, or a CSV, Parquet or NPZ file (with --target)."
 Data = Annotated[str, typer.Argument(help=DATA_HELP, metavar="DATA")]
-Family = Annotated[str, typer.Option(help="Which published result to use; `proxyconvex families` lists them.")]
-Target = Annotated[str | None, typer.Option(help="Name of the label column (files); it must have two values.")]
+Family = Annotated[
+    str, typer.Option(help="Which published result to use; `proxyconvex families` lists them.")
+]
+Target = Annotated[
+    str | None, typer.Option(help="Name of the label column (files); it must have two values.")
+]
 DropMissing = Annotated[bool, typer.Option("--drop-missing", help="Drop rows with missing values (files).")]
-DropConstant = Annotated[bool, typer.Option("--drop-constant", help="Drop features that do not vary (files).")]
+DropConstant = Annotated[
+    bool, typer.Option("--drop-constant", help="Drop features that do not vary (files).")
+]
 Width = Annotated[int | None, typer.Option(help="Number of hidden neurons m.", min=1)]
 Activation = Annotated[
-    str | None, typer.Option(help="softplus, smooth-leaky, relu or leaky-relu (the family says which it covers).")
+    str | None,
+    typer.Option(help="softplus, smooth-leaky, relu or leaky-relu (the family says which it covers)."),
 ]
 Slope = Annotated[float | None, typer.Option(help="Leak c of the leaky activations, in (0, 1].")]
-Beta = Annotated[float | None, typer.Option(help="Sharpness of a smooth activation; chosen by the planner by default.")]
+Beta = Annotated[
+    float | None, typer.Option(help="Sharpness of a smooth activation; chosen by the planner by default.")
+]
 InitScale = Annotated[float | None, typer.Option(help="Standard deviation of the initial weights.")]
 MethodOption = Annotated[
     str | None, typer.Option("--method", help="normalised-gd, gd or sgd (the family says which it covers).")
 ]
-Steps = Annotated[int | None, typer.Option(help="Number of steps T; chosen by the planner by default.", min=1)]
+Steps = Annotated[
+    int | None, typer.Option(help="Number of steps T; chosen by the planner by default.", min=1)
+]
 Budget = Annotated[
-    str | None, typer.Option(help="Time for planning and training, e.g. 90s, 3min: the planner picks width and steps.")
+    str | None,
+    typer.Option(help="Time for planning and training, e.g. 90s, 3min: the planner picks width and steps."),
 ]
 OnePass = Annotated[
-    bool, typer.Option("--one-pass", help="Use each row once and promise the population error (rows assumed i.i.d.).")
+    bool,
+    typer.Option(
+        "--one-pass", help="Use each row once and promise the population error (rows assumed i.i.d.)."
+    ),
 ]
 Delta = Annotated[float | None, typer.Option(help="Failure probability of a high-probability promise.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of initial weights and sampling.")]
@@ -203,7 +216,9 @@ def explain(
 
 @app.command()
 def verify(
-    certificate: Annotated[Path, typer.Argument(help="certificate.json (its array files must lie beside it).")],
+    certificate: Annotated[
+        Path, typer.Argument(help="certificate.json (its array files must lie beside it).")
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Re-check a certificate with the independent checker. Exit 0 accepted, 1 rejected, 2 unreadable."""
@@ -226,7 +241,9 @@ def theorems() -> None:
 
 
 @app.callback(invoke_without_command=True)
-def _version(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
     if version:
         print(f"proxyconvex {__version__}")
         raise typer.Exit(0)

@@ -28,7 +28,9 @@ def print_plan(console: Console, plan: Plan) -> None:
     g = plan.guarantee
     n, d = plan.features.shape
     colour = "yellow" if g.vacuous else "green"
-    console.print(f"[bold]Promise[/] ({escape(plan.dataset.name)}, {n} rows, {d} features; {plan.family.name})")
+    console.print(
+        f"[bold]Promise[/] ({escape(plan.dataset.name)}, {n} rows, {d} features; {plan.family.name})"
+    )
     console.print(f"  [{colour}]{escape(g.sentence)}[/]")
     if g.vacuous:
         console.print("  [yellow]This promise is vacuous: it says no more than guessing would.[/]")
@@ -67,7 +69,9 @@ def print_alternatives(console: Console, plan: Plan) -> None:
     """Every theorem: accepted with its promise, or refused with the innermost reason."""
     g = plan.guarantee
     chosen = Alternative(g.theorem, True, "chosen: " + g.sentence, g.bound, g.error_bound)
-    table = Table(box=box.SIMPLE_HEAD, title=f"{plan.family.name} on {plan.dataset.name}: {method_line(plan.method)}")
+    table = Table(
+        box=box.SIMPLE_HEAD, title=f"{plan.family.name} on {plan.dataset.name}: {method_line(plan.method)}"
+    )
     for name in ("theorem", "applies", "error <=", "bound", "why"):
         table.add_column(name, overflow="fold")
     for row in (chosen, *(a for a in plan.alternatives if a.theorem != g.theorem)):

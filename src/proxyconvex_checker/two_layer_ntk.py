@@ -206,8 +206,6 @@ def examine(x: Array, y: Array, initial: Array, activation: dict[str, Any], comp
         )
     # One rounding per entry; the next float above in magnitude bounds the exact difference.
     distance = float(norm_upper(next_up(np.abs(comparator - initial))))
-    if not distance > 0:
-        raise CheckError("network", "the comparator is the initial point")
     value, slope = np.empty(len(x)), np.empty(len(x))
     for rows in _blocks(len(x), m):
         value[rows], slope[rows] = _at_comparator(x[rows], y[rows], phi, comparator)

@@ -60,7 +60,10 @@ def exact_margins(fields, x, y, a, v):
         for row, target in zip(x, y, strict=True):
             total = flint.arb(0)
             for sign, neuron in zip(a, v, strict=True):
-                t = sum((flint.arb(float(p)) * flint.arb(float(q)) for p, q in zip(row, neuron, strict=True)), flint.arb(0))
+                t = sum(
+                    (flint.arb(float(p)) * flint.arb(float(q)) for p, q in zip(row, neuron, strict=True)),
+                    flint.arb(0),
+                )
                 if fields["name"] == "softplus":
                     value = (1 + (beta * t).exp()).log() / beta
                 elif fields["name"] == "smooth-leaky":
@@ -93,7 +96,9 @@ def test_margins_are_below_the_exact_ones_and_close(fields, scale):
 
 @pytest.mark.parametrize("fields", ALL, ids=lambda f: f["name"])
 def test_activation_enclosures_contain_exact_values(fields):
-    z = np.array([0.0, -0.0, 1e-300, 1e-9, -1e-9, 0.7, -0.7, 1.3333333, -1.33333333, 40.0, -40.0, 800.0, -800.0, 1e8])
+    z = np.array(
+        [0.0, -0.0, 1e-300, 1e-9, -1e-9, 0.7, -0.7, 1.3333333, -1.33333333, 40.0, -40.0, 800.0, -800.0, 1e8]
+    )
     e = np.full_like(z, 1e-7)
     act = activations.parse(fields)
     value, error = act.value(z, e)
@@ -128,7 +133,11 @@ def test_tangent_margins_hold_at_random_and_adversarial_points(fields):
                 order = np.argsort(np.where(a == y[i], np.abs(t), np.inf))[: 1 + trial % (m // 2)]
                 move = np.zeros_like(v)
                 move[order] = -(t[order, None] * (1 + 1e-9)) * x[i] / (x[i] @ x[i])
-            w = v + move * min(1.0, radius / np.linalg.norm(move)) if trial % 3 == 2 else v + move * radius / np.linalg.norm(move)
+            w = (
+                v + move * min(1.0, radius / np.linalg.norm(move))
+                if trial % 3 == 2
+                else v + move * radius / np.linalg.norm(move)
+            )
             z = w @ x.T
             value = a @ phi(fields, z) / math.sqrt(m)
             grads = slope(fields, z) * a[:, None] / math.sqrt(m)
@@ -197,7 +206,9 @@ def test_smoothness_and_growth_constants(fields):
         z = w @ x.T
         q = a @ phi(fields, z) / math.sqrt(len(w))
         p = 1 / (1 + np.exp(y * q))
-        return np.mean(np.logaddexp(0, -y * q)), (slope(fields, z) * a[:, None]) @ (-(p * y)[:, None] * x) / len(x) / math.sqrt(len(w))
+        return np.mean(np.logaddexp(0, -y * q)), (slope(fields, z) * a[:, None]) @ (
+            -(p * y)[:, None] * x
+        ) / len(x) / math.sqrt(len(w))
 
     rng, seen = np.random.default_rng(0), 0.0
     for _ in range(2000):
@@ -248,7 +259,15 @@ def test_t8_holds_with_just_enough_steps():
         (lambda p: {"k": 0}, "k = 0"),
         (lambda p: {"T": 0}, "T = 0"),
     ],
-    ids=["one-step-fewer", "one-error-fewer", "step-too-long", "floor-too-high", "negative-step", "k-0", "T-0"],
+    ids=[
+        "one-step-fewer",
+        "one-error-fewer",
+        "step-too-long",
+        "floor-too-high",
+        "negative-step",
+        "k-0",
+        "T-0",
+    ],
 )
 def test_t8_near_misses_are_refused(change, message):
     arrays, params = planned()
@@ -256,10 +275,10 @@ def test_t8_near_misses_are_refused(change, message):
         two_layer_ntk.derive("T8", *arrays, params | change(params))
 
 
-def test_t8_refuses_a_comparator_further_away_or_sharper_activation():
+def test_t8_refuses_a_shorter_comparator_a_sharper_activation_and_swapped_labels():
     (x, y, w0, fields, v), params = planned()
     with pytest.raises(CheckError):
-        two_layer_ntk.derive("T8", x, y, w0, fields, w0 + 1.01 * (v - w0), params)
+        two_layer_ntk.derive("T8", x, y, w0, fields, w0 + 0.9 * (v - w0), params)
     with pytest.raises(CheckError):
         two_layer_ntk.derive("T8", x, y, w0, fields | {"beta": fields["beta"] * 1.2}, v, params)
     with pytest.raises(CheckError):
@@ -279,13 +298,21 @@ def test_t4t5_formula_by_hand():
     q = margins - 0.05 / 4 * np.sum(x * x, axis=1) * rho2 / (2 * math.sqrt(len(w0)))
     h = np.mean(np.logaddexp(0, -q))
     bound = max(h, (steps * h + r2 / (2 * eta) + (alpha - 1) * math.log(2)) / (steps - 1 + alpha))
-    for key, value in {"L": big_l, "radius": math.sqrt(rho2), "h": h, "q_min": q.min(), "bound": bound}.items():
+    for key, value in {
+        "L": big_l,
+        "radius": math.sqrt(rho2),
+        "h": h,
+        "q_min": q.min(),
+        "bound": bound,
+    }.items():
         assert got[key] == pytest.approx(value, rel=1e-9)
     assert got["bound"] >= bound * (1 - 1e-14)
     assert got["error_bound"] == pytest.approx(math.floor(len(y) * bound / math.log(2)) / len(y))
 
 
-@pytest.mark.parametrize(("theorem", "key", "fields"), [("T4T5", "L", SOFTPLUS), ("T3T5", "A", RELU)], ids=["T4T5", "T3T5"])
+@pytest.mark.parametrize(
+    ("theorem", "key", "fields"), [("T4T5", "L", SOFTPLUS), ("T3T5", "A", RELU)], ids=["T4T5", "T3T5"]
+)
 def test_constant_steps_must_be_below_two_over_the_constant(theorem, key, fields):
     x, y, w0, _, v = net()
     constant = two_layer_ntk.derive(theorem, x, y, w0, fields, v, {"T": 5, "eta": 1e-3})[key]
@@ -303,7 +330,6 @@ def test_unknown_theorems_shapes_and_unpaired_weights_are_refused():
         ("T4T5", x, y * 2, w0, SOFTPLUS, v),
         ("T4T5", x, y, w0[:9], SOFTPLUS, v[:9]),
         ("T4T5", x, y, w0 + np.arange(10)[:, None], SOFTPLUS, v),
-        ("T4T5", x, y, w0, SOFTPLUS, w0),
         ("T4T5", x, y, w0, {**SOFTPLUS, "name": "tanh"}, v),
         ("T4T5", x, y, w0, {**SOFTPLUS, "slope": 0.5}, v),
         ("T4T5", x * np.nan, y, w0, SOFTPLUS, v),
@@ -317,4 +343,6 @@ def test_blocks_of_rows_give_the_same_numbers(monkeypatch):
     x, y, w0, _, v = net()
     whole = two_layer_ntk.derive("T3T5", x, y, w0, RELU, v, {"T": 5, "eta": 1e-3})
     monkeypatch.setattr(two_layer_ntk, "BLOCK", 30)
-    assert two_layer_ntk.derive("T3T5", x, y, w0, RELU, v, {"T": 5, "eta": 1e-3}) == pytest.approx(whole, rel=1e-12)
+    assert two_layer_ntk.derive("T3T5", x, y, w0, RELU, v, {"T": 5, "eta": 1e-3}) == pytest.approx(
+        whole, rel=1e-12
+    )

@@ -315,7 +315,9 @@ def test_notebook_fragments_are_well_formed_and_inert(named_page, request):
     for text in (plan_html(audit.plan), audit_html(audit), audit.plan._repr_html_()):
         page = Page(text)
         assert not [t for t, _ in page.tags if t in ("script", "style", "link")]
-    assert audit.plan.guarantee.sentence in repr(audit.plan) and audit.plan.guarantee.evidence.name in repr(audit.plan)
+    assert audit.plan.guarantee.sentence in repr(audit.plan) and audit.plan.guarantee.evidence.name in repr(
+        audit.plan
+    )
 
 
 NODE = shutil.which("node")

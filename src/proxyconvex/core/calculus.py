@@ -56,7 +56,9 @@ def _grad_of(premise: ProxyConvexity | ProxyPL) -> Callable[[Any], Any]:
 
 def _weighted(weights: Sequence[Constant], constants: Sequence[Constant]) -> Constant:
     """``sum c_i h_i``, exactly; in float it is kept as the exact rational."""
-    value = sum((exact(w.value) * exact(c.value) for w, c in zip(weights, constants, strict=True)), Fraction(0))
+    value = sum(
+        (exact(w.value) * exact(c.value) for w, c in zip(weights, constants, strict=True)), Fraction(0)
+    )
     return Constant(value, _worst_side("h", constants))
 
 
@@ -81,7 +83,9 @@ def combine(conditions: Sequence[ProxyConvexity], weights: Sequence[Any] | None 
     first = conditions[0]
     for other in conditions[1:]:
         if not same_point(first.comparator, other.comparator):
-            raise InvalidInputError("comparator", "different comparators", "one comparator v for all", "Restate them at v.")
+            raise InvalidInputError(
+                "comparator", "different comparators", "one comparator v for all", "Restate them at v."
+            )
         if other.samplewise != first.samplewise:
             raise InvalidInputError("samplewise", "mixed", "all sample-wise or all in the mean")
     _require_functions(conditions)
@@ -175,7 +179,10 @@ def reparametrise(condition: ProxyConvexity, matrix: Any, offset: Any, comparato
         gap, size = (float(upper(norm_sq(x))) for x in (subtract(image, target), image))
         if gap > (1e-13**2) * max(size, float(upper(norm_sq(target)))):
             raise InvalidInputError(
-                "comparator", comparator, f"a point u' with M u' + b = v (off by {gap**0.5:.3g})", "Solve M u' + b = v first."
+                "comparator",
+                comparator,
+                f"a point u' with M u' + b = v (off by {gap**0.5:.3g})",
+                "Solve M u' + b = v first.",
             )
         evidence = min(evidence, Evidence.SAMPLED)
     base = _grad_of(condition)
@@ -219,7 +226,9 @@ def _as_map(matrix: Any, offset: Any) -> tuple[Any, Any]:
         raise InvalidInputError("matrix", (m.shape, b.shape), "shapes (p, q) and (p,)")
     floats = np.asarray(m, float), np.asarray(b, float)
     for original, rounded in zip((m, b), floats, strict=True):
-        if original.dtype == object and not all(exact(x) == Fraction(y) for x, y in zip(original.ravel(), rounded.ravel(), strict=True)):
+        if original.dtype == object and not all(
+            exact(x) == Fraction(y) for x, y in zip(original.ravel(), rounded.ravel(), strict=True)
+        ):
             raise InvalidInputError("matrix", original, "numbers that are float64 exactly")
     return floats
 
@@ -243,7 +252,12 @@ def regularise(
     from .classical import strongly_convex
 
     added = strongly_convex(
-        penalty, strength, comparator=condition.comparator, grad=grad, evidence=evidence, region=condition.region
+        penalty,
+        strength,
+        comparator=condition.comparator,
+        grad=grad,
+        evidence=evidence,
+        region=condition.region,
     )
     return combine([condition, added])
 
@@ -271,7 +285,9 @@ def weaken(
         if old is None:
             result = min(result, evidence)
         elif lower(new_h.value) < upper(old.value):
-            raise InvalidInputError("h", float(new_h), f"at least the old h = {float(old):.6g}", "Weakening can only raise h.")
+            raise InvalidInputError(
+                "h", float(new_h), f"at least the old h = {float(old):.6g}", "Weakening can only raise h."
+            )
     if g is not None:
         result = min(result, evidence)
     return ProxyConvexity(
@@ -301,12 +317,16 @@ def bridge(condition: ProxyConvexity, radius: Any = None) -> ProxyPL:
     if radius is None:
         region = condition.region
         if not (isinstance(region, Ball) and same_point(region.center, condition.comparator)):
-            raise InvalidInputError("radius", None, "a number rho > 0", "Pass the radius of a ball around the comparator.")
+            raise InvalidInputError(
+                "radius", None, "a number rho > 0", "Pass the radius of a ball around the comparator."
+            )
         radius = region.radius
     rho = constant("radius", radius, 0, strict=True)
     level = condition.level
     if level is None:
-        raise InvalidInputError("h", "pointwise", "a uniform h", "Give h_max, an upper bound on h(v, w) over the region.")
+        raise InvalidInputError(
+            "h", "pointwise", "a uniform h", "Give h_max, an upper bound on h(v, w) over the region."
+        )
     mu = 2 / exact(rho.value)
     safe = mu if is_exact(rho.value) else lower_float(mu)
     exactly = exact(safe) == mu
@@ -318,7 +338,9 @@ def bridge(condition: ProxyConvexity, radius: Any = None) -> ProxyPL:
         Constant(safe, "exact" if exactly else "lower"),
         grad=condition.grad,
         region=intersect(condition.region, Ball(condition.comparator, rho.value)),
-        evidence=min(condition.evidence, level.evidence if level.evidence is not None else condition.evidence),
+        evidence=min(
+            condition.evidence, level.evidence if level.evidence is not None else condition.evidence
+        ),
         reference=condition.reference,
     )
 
@@ -326,7 +348,9 @@ def bridge(condition: ProxyConvexity, radius: Any = None) -> ProxyPL:
 def _require_functions(conditions: Sequence[ProxyConvexity | ProxyPL]) -> None:
     for c in conditions:
         if (c.f is None and c.grad is None) or c.g is None:
-            raise InvalidInputError("f, g", None, "functions", "The calculus builds new functions from f (or grad) and g.")
+            raise InvalidInputError(
+                "f, g", None, "functions", "The calculus builds new functions from f (or grad) and g."
+            )
         if c.f is None:
             raise InvalidInputError("f", None, "a function of w")
 

@@ -87,7 +87,10 @@ def restricted_secant(
     strength, v = _from_below("m", m), checked_point("comparator", comparator)
     if not unique and distance_sq is None:
         raise InvalidInputError(
-            "unique", unique, "unique=True, or distance_sq", "The comparator must be the unique minimiser; else pass the distance."
+            "unique",
+            unique,
+            "unique=True, or distance_sq",
+            "The comparator must be the unique minimiser; else pass the distance.",
         )
 
     def g(w: Any) -> Any:
@@ -134,7 +137,12 @@ def _from_below(what: str, value: Any, strict: bool = True) -> Constant:
     """A constant that must be known exactly or from below."""
     wrapped = constant(what, value, 0, strict=strict)
     if wrapped.side not in ("exact", "lower"):
-        raise InvalidInputError(what, str(wrapped), "an exact value or a lower bound", "An upper bound or estimate may be too large.")
+        raise InvalidInputError(
+            what,
+            str(wrapped),
+            "an exact value or a lower bound",
+            "An upper bound or estimate may be too large.",
+        )
     return wrapped
 
 
@@ -145,7 +153,11 @@ def _rounded(value: Any, source: Constant) -> Constant:
     if is_exact(source.value):
         return Constant(low, "exact" if is_number and source.side == "exact" else "lower", source.evidence)
     safe = lower_float(low)
-    return Constant(safe, "exact" if is_number and exact(safe) == low and source.side == "exact" else "lower", source.evidence)
+    return Constant(
+        safe,
+        "exact" if is_number and exact(safe) == low and source.side == "exact" else "lower",
+        source.evidence,
+    )
 
 
 rsi = restricted_secant

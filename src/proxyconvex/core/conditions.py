@@ -169,9 +169,7 @@ class ProxyPL(Premise):
     @property
     def statement(self) -> str:
         """The inequality with its constants."""
-        return (
-            f"Proxy PL: ||grad f(w)||^{float(self.alpha):.6g} >= (mu/2)(g(w) - xi) with mu {self.mu} and xi {self.xi}"
-        )
+        return f"Proxy PL: ||grad f(w)||^{float(self.alpha):.6g} >= (mu/2)(g(w) - xi) with mu {self.mu} and xi {self.xi}"
 
 
 def _half(alpha: Any) -> Any:

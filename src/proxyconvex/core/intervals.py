@@ -290,7 +290,9 @@ def _binary_power(x: Fraction, k: int) -> tuple[Fraction, Fraction]:
 def _exp(x: Fraction) -> Interval:
     """Enclosure of ``e**x``: Taylor series at ``x / 2^k``, ``|x / 2^k| <= 2^-10``, then k squarings."""
     if abs(x) > 10**6:
-        raise InvalidInputError("exponent", float(x), "at most 10^6 in size", "The result has no useful float value.")
+        raise InvalidInputError(
+            "exponent", float(x), "at most 10^6 in size", "The result has no useful float value."
+        )
     k = max(0, 10 + (abs(x.numerator) // x.denominator + 1).bit_length())
     t = Interval(_significant(x, False), _significant(x, True)) / 2**k
     term, total, size = Interval(1), Interval(1), max(abs(t.lo), abs(t.hi))

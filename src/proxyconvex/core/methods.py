@@ -114,12 +114,13 @@ class SGD:
         if not (isinstance(self.batch_size, int) and self.batch_size >= 1):
             raise InvalidInputError("batch_size", self.batch_size, "a whole number >= 1")
         if self.sampling not in ("with-replacement", "one-pass", "cyclic"):
-            raise InvalidInputError(
-                "sampling", self.sampling, "'with-replacement', 'one-pass' or 'cyclic'"
-            )
+            raise InvalidInputError("sampling", self.sampling, "'with-replacement', 'one-pass' or 'cyclic'")
         if isinstance(self.step, NormalisedStep):
             raise InvalidInputError(
-                "step", self.step, "ConstantStep or PolynomialStep", "A normalised step needs full-batch gradients."
+                "step",
+                self.step,
+                "ConstantStep or PolynomialStep",
+                "A normalised step needs full-batch gradients.",
             )
 
     @property

@@ -58,12 +58,16 @@ def constant(what: str, value: Any, minimum: Any = None, strict: bool = False) -
         InvalidInputError: if it is not a finite real number or lies below ``minimum``.
     """
     wrapped = value if isinstance(value, Constant) else None
-    accepted = "a finite real number" if minimum is None else f"a finite number {'>' if strict else '>='} {minimum}"
+    accepted = (
+        "a finite real number" if minimum is None else f"a finite number {'>' if strict else '>='} {minimum}"
+    )
     if wrapped is None:
         try:
             wrapped = Constant(value if is_exact(value) or isinstance(value, int | float) else exact(value))
         except InvalidInputError:
-            raise InvalidInputError(what, value, accepted, "Give a number or a Constant(value, side).") from None
+            raise InvalidInputError(
+                what, value, accepted, "Give a number or a Constant(value, side)."
+            ) from None
     low = lower(wrapped.value)
     if minimum is not None and (low < minimum or (strict and low == minimum)):
         raise InvalidInputError(what, float(wrapped), accepted)
@@ -89,9 +93,13 @@ class Premise(abc.ABC):
 
     def __post_init__(self) -> None:
         if not isinstance(self.region, Region):
-            raise InvalidInputError("region", self.region, "a Region", "Use WholeSpace() or Ball(center, radius).")
+            raise InvalidInputError(
+                "region", self.region, "a Region", "Use WholeSpace() or Ball(center, radius)."
+            )
         if not isinstance(self.evidence, Evidence):
-            raise InvalidInputError("evidence", self.evidence, ", ".join(f"Evidence.{e.name}" for e in Evidence))
+            raise InvalidInputError(
+                "evidence", self.evidence, ", ".join(f"Evidence.{e.name}" for e in Evidence)
+            )
 
     @property
     @abc.abstractmethod
@@ -101,13 +109,18 @@ class Premise(abc.ABC):
     def slack(self, w: Any) -> Any:
         """How far the condition is from failing at ``w``: it holds there if and only if this is ``>= 0``."""
         raise InvalidInputError(
-            type(self).__name__, "slack", "a premise about functions", f"{self.name} is not a condition at a point."
+            type(self).__name__,
+            "slack",
+            "a premise about functions",
+            f"{self.name} is not a condition at a point.",
         )
 
     def weakest(self) -> Evidence:
         """Evidence of the premise together with that of its constants."""
         own = [getattr(self, c) for c in self.constants]
-        return min([self.evidence, *(c.evidence for c in own if isinstance(c, Constant) and c.evidence is not None)])
+        return min(
+            [self.evidence, *(c.evidence for c in own if isinstance(c, Constant) and c.evidence is not None)]
+        )
 
     @property
     def on_trace(self) -> bool:
@@ -162,10 +175,15 @@ def gradient(f: Callable[[Any], Any] | None, grad: Callable[[Any], Any] | None, 
     if grad is not None:
         return grad(w)
     if f is None:
-        raise InvalidInputError("f", None, "a function of w", "This premise was given by its constants alone.")
+        raise InvalidInputError(
+            "f", None, "a function of w", "This premise was given by its constants alone."
+        )
     if is_exact_point(w):
         raise InvalidInputError(
-            "grad", None, "a function w -> gradient", "JAX cannot differentiate on Fractions or intervals; pass grad."
+            "grad",
+            None,
+            "a function w -> gradient",
+            "JAX cannot differentiate on Fractions or intervals; pass grad.",
         )
     import jax
 

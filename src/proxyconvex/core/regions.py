@@ -38,7 +38,9 @@ def checked_point(what: str, point: Any) -> Any:
         try:
             point = map_point(lambda x: np.asarray(x, float), point)
         except (TypeError, ValueError) as error:
-            raise InvalidInputError(what, point, "an array, a scalar or a pytree of them, of real numbers") from error
+            raise InvalidInputError(
+                what, point, "an array, a scalar or a pytree of them, of real numbers"
+            ) from error
         flat = [np.asarray(x) for x in leaves(point)]
         if not all(np.isfinite(x).all() for x in flat):
             raise InvalidInputError(what, point, "finite numbers", "Remove NaN and infinities.")
@@ -52,7 +54,9 @@ def _checked_radius(what: str, radius: Any) -> Any:
         raise InvalidInputError(what, radius, "a finite number > 0")
     value = exact(radius)
     if not upper(value) > 0 or not isinstance(value, Fraction):
-        raise InvalidInputError(what, radius, "a finite number > 0", "Give the radius as a float or a Fraction.")
+        raise InvalidInputError(
+            what, radius, "a finite number > 0", "Give the radius as a float or a Fraction."
+        )
     return radius
 
 
@@ -172,7 +176,9 @@ class PerNeuronBalls(Region):
             raise InvalidInputError("center", self.center, "a matrix with one row per neuron")
         radii = np.asarray(self.radii, float)
         if radii.ndim > 1 or radii.size not in (1, len(center)):
-            raise InvalidInputError("radii", self.radii, f"one number, or {len(center)} numbers (one per row)")
+            raise InvalidInputError(
+                "radii", self.radii, f"one number, or {len(center)} numbers (one per row)"
+            )
         if not (np.isfinite(radii).all() and (radii > 0).all()):
             raise InvalidInputError("radii", self.radii, "finite numbers > 0")
         object.__setattr__(self, "center", center)
@@ -357,7 +363,9 @@ def _checked_map(matrix: Any, offset: Any) -> tuple[Any, Any]:
         return rows, list(offset)
     m, b = np.asarray(matrix, float), np.asarray(offset, float)
     if m.ndim != 2 or b.shape != (m.shape[0],) or not m.size:
-        raise InvalidInputError("matrix", (m.shape, b.shape), "a matrix of shape (p, q) and an offset of shape (p,)")
+        raise InvalidInputError(
+            "matrix", (m.shape, b.shape), "a matrix of shape (p, q) and an offset of shape (p,)"
+        )
     if not (np.isfinite(m).all() and np.isfinite(b).all()):
         raise InvalidInputError("matrix", m, "finite numbers")
     return m, b

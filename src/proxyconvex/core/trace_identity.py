@@ -53,22 +53,34 @@ def trace_identity(
     if not (math.isfinite(tolerance) and tolerance > 0):
         raise InvalidInputError("tolerance", tolerance, "a finite number > 0")
     if projected:
-        return Verdict(Status.INVALID_INPUT, "T7 speaks of unprojected steps; this run projects its iterates.")
+        return Verdict(
+            Status.INVALID_INPUT, "T7 speaks of unprojected steps; this run projects its iterates."
+        )
     if absolute is None:
         if np.ndim(eta_inner) == 0:
-            raise InvalidInputError("absolute", None, "the sum of |eta <d, w - v>|", "Pass it, or the terms themselves.")
+            raise InvalidInputError(
+                "absolute", None, "the sum of |eta <d, w - v>|", "Pass it, or the terms themselves."
+            )
         absolute = np.abs(np.asarray(eta_inner, float))
     raw = (eta_inner, dist0_sq, distT_sq, eta2_grad_sq, absolute)
     if not all(np.isfinite(np.asarray(x, float)).all() for x in raw):
-        return Verdict(Status.INVALID_INPUT, "T7 cannot be checked: the trace holds values that are not finite.")
+        return Verdict(
+            Status.INVALID_INPUT, "T7 cannot be checked: the trace holds values that are not finite."
+        )
     left, squares = _total("eta_inner", eta_inner), _total("eta2_grad_sq", eta2_grad_sq)
     size = _total("absolute", absolute)
-    for what, value in (("dist0_sq", dist0_sq), ("distT_sq", distT_sq), ("eta2_grad_sq", squares), ("absolute", size)):
+    for what, value in (
+        ("dist0_sq", dist0_sq),
+        ("distT_sq", distT_sq),
+        ("eta2_grad_sq", squares),
+        ("absolute", size),
+    ):
         if value < 0:
             return Verdict(Status.INVALID_INPUT, f"T7 cannot be checked: {what} = {value:.6g} is negative.")
     if abs(left) > size * (1 + tolerance):
         return Verdict(
-            Status.INVALID_INPUT, f"T7 cannot be checked: |sum| = {abs(left):.6g} exceeds the sum of absolute terms {size:.6g}."
+            Status.INVALID_INPUT,
+            f"T7 cannot be checked: |sum| = {abs(left):.6g} exceeds the sum of absolute terms {size:.6g}.",
         )
     right = (dist0_sq - distT_sq) / 2 + squares / 2
     scale = size + (dist0_sq + distT_sq) / 2 + squares / 2
@@ -81,5 +93,8 @@ def trace_identity(
     if gap <= allowed:
         return Verdict(Status.HOLDS, f"T7 holds on this trace: {numbers}.", Evidence.ON_TRACE, witness)
     return Verdict(
-        Status.FALSIFIED, f"T7 is broken: {numbers}. This is not the record of such a run.", Evidence.ON_TRACE, witness
+        Status.FALSIFIED,
+        f"T7 is broken: {numbers}. This is not the record of such a run.",
+        Evidence.ON_TRACE,
+        witness,
     )

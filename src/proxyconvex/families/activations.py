@@ -41,7 +41,9 @@ class Activation:
         if not 0 <= self.slope <= 1:
             raise InvalidInputError("slope", self.slope, "a number in [0, 1]")
         if self.name in ("softplus", "relu") and self.slope != 0:
-            raise InvalidInputError("slope", self.slope, f"0 for {self.name}", "Use leaky-relu or smooth-leaky.")
+            raise InvalidInputError(
+                "slope", self.slope, f"0 for {self.name}", "Use leaky-relu or smooth-leaky."
+            )
         if not (math.isfinite(self.beta) and self.beta > 0):
             raise InvalidInputError("beta", self.beta, "a finite number > 0")
 

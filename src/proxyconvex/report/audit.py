@@ -28,7 +28,19 @@ QUANTITIES = {
     "best-slope": ("slope", "min"),
 }
 # Two-sided 95% quantile of Student's t for 1 .. 29 degrees of freedom is at most this table's value.
-_STUDENT = {1: 12.71, 2: 4.31, 3: 3.19, 4: 2.78, 5: 2.58, 6: 2.45, 7: 2.37, 8: 2.31, 9: 2.27, 14: 2.15, 19: 2.10}
+_STUDENT = {
+    1: 12.71,
+    2: 4.31,
+    3: 3.19,
+    4: 2.78,
+    5: 2.58,
+    6: 2.45,
+    7: 2.37,
+    8: 2.31,
+    9: 2.27,
+    14: 2.15,
+    19: 2.10,
+}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -90,7 +102,9 @@ def audit(plan: Plan, trace: Trace, *more: Trace, command: str = "") -> Audit:
     runs = (trace, *more)
     for one in runs:
         if one.method != plan.method or one.initial.shape != plan.initial.shape:
-            raise InvalidInputError("trace", one, f"a run of this plan ({plan.method})", "Use proxyconvex.run(plan).")
+            raise InvalidInputError(
+                "trace", one, f"a run of this plan ({plan.method})", "Use proxyconvex.run(plan)."
+            )
     checks: list[AuditCheck] = []
     for one in runs:
         label = f"seed {one.seed}: " if more else ""
@@ -121,7 +135,9 @@ def _run_checks(plan: Plan, trace: Trace) -> list[AuditCheck]:
     place = "" if trace.finite else f"; step {trace.nonfinite_step:,} is not"
     checks = [AuditCheck("finite", trace.finite, f"every recorded number is finite{place}", None)]
     if not np.array_equal(trace.initial, plan.initial):
-        checks.append(AuditCheck("start", False, "the run did not start at the planned initial weights", None))
+        checks.append(
+            AuditCheck("start", False, "the run did not start at the planned initial weights", None)
+        )
     identity = trace_identity(trace)
     checks.append(AuditCheck("trace-identity", identity.status is Status.HOLDS, identity.sentence, None))
     return checks

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from . import charts, series, tables
 from .figures import Chart, render, samples
 from .format import number, percent, quantity_value
-from .premises import _until as last_needed
+from .premises import last_needed
 
 if TYPE_CHECKING:
     import jinja2

@@ -40,7 +40,7 @@ def premise_checks(plan: Plan, trace: Trace) -> list[AuditCheck]:
     return [check for check in checks if check is not None]
 
 
-def _until(plan: Plan, trace: Trace) -> tuple[int, float]:
+def last_needed(plan: Plan, trace: Trace) -> tuple[int, float]:
     """Last step the premises speak of, and the largest squared distance up to it.
 
     T8 speaks of the run up to the first iterate with fewer than k errors, T4T5 and T3T5 up to the first step at which the
@@ -57,21 +57,23 @@ def _until(plan: Plan, trace: Trace) -> tuple[int, float]:
 
 def proxy_convexity(plan: Plan, trace: Trace) -> AuditCheck:
     """``<d_t, w_t - v> - g_t + h_t >= 0``, on the rows used in the step."""
-    last, _ = _until(plan, trace)
+    last, _ = last_needed(plan, trace)
     slack = trace.inner - trace.g + trace.h
     size = np.abs(trace.inner) + np.abs(trace.g) + np.abs(trace.h)
     inside = (trace.step <= last) & np.isfinite(slack)
-    if trace.stochastic:
-        # The recorded g and h are those of all rows; the least slack over every step is kept by the run itself.
-        least, where, scale = trace.min_slack, trace.min_slack_step, float(np.nanmax(size, initial=1e-300))
-    elif not inside.any():
+    if not inside.any():
         return AuditCheck("proxy-convexity", True, "no step was taken inside the region", None)
-    else:
-        k = int(np.argmin(np.where(inside, slack / np.maximum(size, 1e-300), math.inf)))
-        least, where, scale = float(slack[k]), int(trace.step[k]), float(size[k])
-        if trace.min_slack_step <= last and trace.min_slack < least:
-            least, where = trace.min_slack, trace.min_slack_step
-    ok = least >= -TOLERANCE * scale
+    k = int(np.argmin(np.where(inside, slack, math.inf)))
+    least, where = float(slack[k]), int(trace.step[k])
+    ok = bool(np.all(slack[inside] >= -TOLERANCE * size[inside]))
+    if trace.stochastic:
+        # Under SGD the recorded g and h are those of all rows; the run itself keeps the least slack over every step.
+        least, where = trace.min_slack, trace.min_slack_step
+        ok = least >= -TOLERANCE * float(np.max(size[inside]))
+    elif trace.min_slack_step <= last and trace.min_slack < least:
+        # An unrecorded step is worse than every recorded one.
+        least, where = trace.min_slack, trace.min_slack_step
+        ok = ok and least >= -TOLERANCE * float(np.max(size[inside]))
     text = f"least slack of <grad, w-v> - (g - h) is {least:.4g}, at step {where:,}"
     return AuditCheck("proxy-convexity", ok, text, least)
 
@@ -79,7 +81,7 @@ def proxy_convexity(plan: Plan, trace: Trace) -> AuditCheck:
 def gradient_norm(plan: Plan, trace: Trace) -> AuditCheck:
     """``||d_t|| <= G mean|loss'|`` (T8), and with ``G = X`` sample by sample (T3e, T6e)."""
     limit = plan.derived["G"] if "G" in plan.derived else plan.derived["X"]
-    last, _ = _until(plan, trace)
+    last, _ = last_needed(plan, trace)
     inside = (trace.step <= last) & (trace.slope > 0) & np.isfinite(trace.grad_sq)
     if trace.stochastic or last >= trace.steps_done:
         ratio = trace.max_growth
@@ -89,12 +91,23 @@ def gradient_norm(plan: Plan, trace: Trace) -> AuditCheck:
     return AuditCheck("gradient-norm", ratio <= limit * (1 + TOLERANCE), text, limit - ratio)
 
 
+def growth(plan: Plan, trace: Trace) -> AuditCheck:
+    """``||grad f||^2 <= lambda_max mean|loss'|^2``, seen through ``mean|loss'|^2 <= mean|loss'|`` (T3f)."""
+    limit = plan.derived["lambda_max"]
+    inside = (trace.slope > 0) & np.isfinite(trace.grad_sq)
+    ratio = float(np.max(trace.grad_sq[inside] / trace.slope[inside], initial=0.0))
+    text = f"largest ||grad||^2 / mean|loss'| is {ratio:.6g}, allowed {limit:.6g}"
+    return AuditCheck("growth", ratio <= limit * (1 + TOLERANCE), text, limit - ratio)
+
+
 def region(plan: Plan, trace: Trace) -> AuditCheck:
     """The iterates stay in the ball around the comparator for as long as the theorem needs it."""
     limit = plan.derived.get("radius", plan.derived["R"])
-    last, farthest = _until(plan, trace)
+    last, farthest = last_needed(plan, trace)
     distance = math.sqrt(max(farthest, 0.0))
-    text = f"farthest from the comparator up to step {last:,}: {distance:.6g}, radius of the region {limit:.6g}"
+    text = (
+        f"farthest from the comparator up to step {last:,}: {distance:.6g}, radius of the region {limit:.6g}"
+    )
     return AuditCheck("region", distance <= limit * (1 + TOLERANCE), text, limit - distance)
 
 
@@ -114,7 +127,9 @@ def smoothness(plan: Plan, trace: Trace) -> AuditCheck | None:
     ok = bool(np.all(slack >= -scale)) and total >= -TOLERANCE * max(float(trace.loss[0]), 1e-300)
     with np.errstate(all="ignore"):
         measured = 2 * (1 / eta - drop / moved)
-    largest = float(np.nanmax(np.where(moved > 1e-12 * np.max(moved, initial=0), measured, np.nan), initial=-math.inf))
+    largest = float(
+        np.nanmax(np.where(moved > 1e-12 * np.max(moved, initial=0), measured, np.nan), initial=-math.inf)
+    )
     text = f"largest curvature seen along a step is {largest:.6g}, allowed L = {limit:.6g}"
     return AuditCheck("smoothness", ok, text, float(total))
 
@@ -130,7 +145,9 @@ def step_rule(plan: Plan, trace: Trace) -> AuditCheck:
     else:
         meant = step.eta / (1 + trace.step[:-1] / step.scale) ** step.power
     worst = float(np.max(np.abs(taken / meant - 1), initial=0.0))
-    return AuditCheck("step-size", worst <= TOLERANCE, f"relative deviation from the planned rule {worst:.2g}", None)
+    return AuditCheck(
+        "step-size", worst <= TOLERANCE, f"relative deviation from the planned rule {worst:.2g}", None
+    )
 
 
 def start_distance(plan: Plan, trace: Trace) -> AuditCheck:
@@ -147,13 +164,18 @@ def online_errors(plan: Plan, trace: Trace) -> AuditCheck:
     value = trace.online_error
     text = f"fraction of drawn rows that were wrong when drawn: {value:.6g}"
     if trace.method.sampling == "with-replacement":  # type: ignore[union-attr]
-        return AuditCheck("online-errors", True, f"{text} (its mean over seeds is promised at most {limit:.6g})", None)
-    return AuditCheck("online-errors", value <= limit * (1 + TOLERANCE), f"{text}, promised {limit:.6g}", limit - value)
+        return AuditCheck(
+            "online-errors", True, f"{text} (its mean over seeds is promised at most {limit:.6g})", None
+        )
+    return AuditCheck(
+        "online-errors", value <= limit * (1 + TOLERANCE), f"{text}, promised {limit:.6g}", limit - value
+    )
 
 
 _CHECKS: dict[str, tuple[Callable[[Plan, Trace], AuditCheck | None], ...]] = {
     "T8": (start_distance, step_rule, proxy_convexity, gradient_norm, region),
     "T3e": (start_distance, step_rule, proxy_convexity, gradient_norm, online_errors),
+    "T3f": (start_distance, step_rule, proxy_convexity, growth),
     "T6e": (start_distance, step_rule, proxy_convexity, gradient_norm, online_errors),
     "T4T5": (start_distance, step_rule, proxy_convexity, smoothness, region),
     "T3T5": (start_distance, step_rule, proxy_convexity, gradient_norm, region),

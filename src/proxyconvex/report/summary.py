@@ -36,7 +36,9 @@ def method_line(method: Method) -> str:
         rule = f"eta_t = {step.c:.6g} / max(mean|loss'|, {step.floor:.3g})"
     else:
         rule = f"eta_t = {step.eta:.6g} / (1 + t/{step.scale:g})^{step.power:g}"
-    kind = f"SGD ({method.sampling}, batch {method.batch_size})" if isinstance(method, SGD) else "full-batch GD"
+    kind = (
+        f"SGD ({method.sampling}, batch {method.batch_size})" if isinstance(method, SGD) else "full-batch GD"
+    )
     return f"{kind}, {rule}, {method.steps:,} steps"
 
 
@@ -68,7 +70,12 @@ def summary(plan: Plan, audit: Audit | None = None) -> dict[str, Any]:
             "vacuous": g.vacuous,
             "evidence": g.evidence.name,
             "premises": [
-                {"name": p.name, "statement": p.statement, "evidence": p.evidence.name, "value": _number(p.value)}
+                {
+                    "name": p.name,
+                    "statement": p.statement,
+                    "evidence": p.evidence.name,
+                    "value": _number(p.value),
+                }
                 for p in g.premises
             ],
         },
@@ -79,8 +86,6 @@ def summary(plan: Plan, audit: Audit | None = None) -> dict[str, Any]:
         document["measured"] = {
             k: _number(v) if isinstance(v, float) else v for k, v in audit.measured.items()
         }
-        document["checks"] = [
-            {"name": c.name, "ok": c.ok, "sentence": c.sentence} for c in audit.checks
-        ]
+        document["checks"] = [{"name": c.name, "ok": c.ok, "sentence": c.sentence} for c in audit.checks]
         document["consistent"] = audit.consistent
     return document

@@ -63,4 +63,3 @@ def run_seeds(plan: Plan, seeds: Sequence[int], *, progress: bool = False) -> li
             "Plan again with another --seed to change the initial weights.",
         )
     return train_many(plan.problem(), plan.initial, plan.method, seeds=list(seeds), progress=progress)
-

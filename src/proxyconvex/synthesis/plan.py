@@ -71,9 +71,15 @@ def plan(
     for name in settings:
         if name not in accepted:
             near = difflib.get_close_matches(name, accepted, n=1)
-            hint = f"Did you mean {near[0]!r}?" if near else f"Options of {family}: {', '.join(sorted(accepted))}."
+            hint = (
+                f"Did you mean {near[0]!r}?"
+                if near
+                else f"Options of {family}: {', '.join(sorted(accepted))}."
+            )
             raise InvalidInputError(name, settings[name], f"an option of the family {family}", hint)
-    dataset = data if isinstance(data, Dataset) else load(
-        str(data), target=target, drop_constant=drop_constant, drop_missing=drop_missing
+    dataset = (
+        data
+        if isinstance(data, Dataset)
+        else load(str(data), target=target, drop_constant=drop_constant, drop_missing=drop_missing)
     )
     return make(dataset, **settings)

@@ -158,48 +158,67 @@ def plan_one_pass(task: Task) -> Candidate:
 def plan_few_errors(task: Task) -> Candidate:
     """T8: the fewest errors that can be promised within the steps given, then the fewest steps for that promise.
 
+    A finite kappa needs *fewer* steps than the limit where some rows cannot be fitted (a row that is far wrong pulls
+    with its own negative margin too), so the program for k is solved again with as many more steps as that gained.
+
     Raises:
-        InvalidInputError: if not even ``n`` errors can be excluded in this many steps.
+        InvalidInputError: if nothing can be excluded in this many steps.
     """
-    rows, n = task.rows, len(task.features)
-    fewest = count_form(rows, task.radius, task.steps).value
-    k = max(1, math.floor(fewest * n * (1 - 1e-9)) + 1)
-    # At a finite kappa the limit's k may be just out of reach; one or two more errors always suffice in practice.
-    for count in (k, k + 1, k + 2, k + max(3, n // 100)):
-        if count <= n and (found := _few_errors(task, rows, count)) is not None:
-            return found
-    raise InvalidInputError(
-        "steps", task.steps, "enough steps to promise anything", "Give more steps or another preprocessing."
-    )
+    n, allowed = len(task.features), task.steps
+    found: Candidate | None = None
+    for _ in range(3):
+        fewest = count_form(task.rows, task.radius, allowed).value
+        k = max(1, math.floor(fewest * n * (1 - 1e-9)) + 1)
+        if found is not None and k >= found.params["k"]:
+            break
+        better, gain = _first_possible(task, k, n if found is None else found.params["k"] - 1)
+        if better is None:
+            break
+        found, allowed = better, math.ceil(task.steps * gain)
+    if found is None:
+        raise InvalidInputError(
+            "steps", task.steps, "enough steps to promise anything", "Give more, or another preprocessing."
+        )
+    return found
 
 
-def _few_errors(task: Task, rows: Rows, k: int) -> Candidate | None:
+def _first_possible(task: Task, k: int, last: int) -> tuple[Candidate | None, float]:
+    """The smallest count from k on (a few are tried, at most ``last``) that T8 excludes, and what kappa gained."""
+    for count in sorted({k, k + 1, k + 2, k + max(3, len(task.features) // 100), last}):
+        if k <= count <= last:
+            found, gain = _few_errors(task, task.rows, count)
+            if found is not None:
+                return found, gain
+    return None, 1.0
+
+
+def _few_errors(task: Task, rows: Rows, k: int) -> tuple[Candidate | None, float]:
+    """A promise of fewer than k errors, and the factor by which it needs fewer steps than kappa to infinity."""
     best = margin_form(rows, k)
     if best is None:
-        return None
+        return None, 1.0
     q, growth = rows.unit_margins(best.u), Fraction(task.radius * (1 + 1e-12)) ** 2
-    found: tuple[int, float, float] | None = None
-    for power in range(2, 41, 2):
-        kappa = 2.0**power
-        margin = margins.margin_floor((kappa * q - task.family.omega) - 1e-11 * kappa, k)
-        if not margin > 0:
-            continue
-        distance = float(np.sum((task.initial - task.family.comparator(best.u, kappa)) ** 2))
-        c = margins.best_step(margin, growth)
-        needed = margins.steps_needed(margin, c, growth, Fraction(distance * (1 + 1e-9)))
-        if found and needed >= found[0] * (1 - KAPPA_LOSS):
-            break
-        found = (needed, kappa, c)
-    if found is None or found[0] > task.steps:
-        return None
-    steps, kappa, c = found
+    options: list[tuple[int, float, float]] = []
+    for kappa in 2.0 ** np.arange(-1, 31):
+        margin = margins.margin_floor(kappa * q - task.family.omega - 1e-11 * kappa, k)
+        if margin > 0:
+            distance = float(np.sum((task.initial - task.family.comparator(best.u, kappa)) ** 2))
+            c = margins.best_step(margin, growth)
+            options.append(
+                (margins.steps_needed(margin, c, growth, Fraction(distance * (1 + 1e-9))), kappa, c)
+            )
+    if not options or min(options)[0] > task.steps:
+        return None, 1.0
+    fewest = max(min(options)[0], 1)
+    steps, kappa, c = next(option for option in options if option[0] <= (1 + KAPPA_LOSS) * fewest)
     floor = math.nextafter(k / (2 * len(rows.z)), 0.0)
-    params = {"T": steps, "c": c, "floor": floor, "k": k, "kappa": kappa}
+    params = {"T": min(steps, task.steps), "c": c, "floor": floor, "k": k, "kappa": float(kappa)}
     try:
         derived = task.derive("T8", best.u, params)
     except CheckError:
-        return None
-    return Candidate("T8", GradientDescent(NormalisedStep(c, floor), steps), best.u, kappa, params, derived)
+        return None, 1.0
+    method = GradientDescent(NormalisedStep(c, floor), params["T"])
+    return Candidate("T8", method, best.u, float(kappa), params, derived), options[-1][0] / fewest
 
 
 def plan_gradient(task: Task) -> Candidate:

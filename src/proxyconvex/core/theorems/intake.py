@@ -55,9 +55,13 @@ class Intake:
                 self.used.append(found[0])
             return found[0]
         if found:
-            self.fail(f"was given {len(found)} premises of the kind {kind.__name__}", len(found), "exactly one")
+            self.fail(
+                f"was given {len(found)} premises of the kind {kind.__name__}", len(found), "exactly one"
+            )
         elif not optional:
-            self.fail(f"needs {what or kind.__name__}, and no such premise was given", None, what or kind.__name__)
+            self.fail(
+                f"needs {what or kind.__name__}, and no such premise was given", None, what or kind.__name__
+            )
         return None
 
     def found(self, kind: type[P]) -> P | None:
@@ -77,7 +81,11 @@ class Intake:
     def side(self, value: Constant, what: str, side: str) -> Fraction | None:
         """The safe end of a constant; a failure if it is known only from the wrong side, or only estimated."""
         if value.side not in ("exact", side):
-            kind = "a statistical estimate" if value.side == "estimate" else f"{_A[value.side]} {value.side} bound"
+            kind = (
+                "a statistical estimate"
+                if value.side == "estimate"
+                else f"{_A[value.side]} {value.side} bound"
+            )
             self.fail(
                 f"needs {_A[side]} {side} bound on {what}, and {float(value):.6g} is {kind}",
                 float(value),
@@ -93,13 +101,19 @@ class Intake:
         if premise.on_trace:
             if not trace:
                 reason = why or "a promise that is not about one given run"
-                self.fail(f"cannot use {premise.name} seen ON_TRACE: {reason}", "ON_TRACE", "a premise on a region")
+                self.fail(
+                    f"cannot use {premise.name} seen ON_TRACE: {reason}", "ON_TRACE", "a premise on a region"
+                )
             return
         if isinstance(premise.region, WholeSpace):
             return
         projection = self.method.projection
         center = self._origin() if projection is not None else None
-        if projection is not None and center is not None and premise.region.covers_ball(center, projection.radius):
+        if (
+            projection is not None
+            and center is not None
+            and premise.region.covers_ball(center, projection.radius)
+        ):
             return
         self.fail(
             f"needs {premise.name} wherever the run may go, and it is claimed only on {premise.region}",
@@ -147,7 +161,9 @@ class Intake:
             "the same function object in all premises",
         )
 
-    def distance(self, condition: ProxyConvexity | TangentMargins | None, start: Start | None) -> Fraction | None:
+    def distance(
+        self, condition: ProxyConvexity | TangentMargins | None, start: Start | None
+    ) -> Fraction | None:
         """An upper bound on ``||w_0 - v||``: the given one, checked against the points where both are known."""
         if start is None:
             return None
@@ -182,9 +198,15 @@ class Intake:
             name = "full-batch gradient descent" if kind is GradientDescent else "stochastic gradient descent"
             self.fail(f"speaks of {name}, and the method is {method.name}", method.name, name)
         if method.projection is not None and not projection:
-            self.fail("speaks of unprojected steps, and this method projects its iterates", "projection", "none")
+            self.fail(
+                "speaks of unprojected steps, and this method projects its iterates", "projection", "none"
+            )
         if not isinstance(method.step, ConstantStep):
-            self.fail(f"needs a constant step size, and got {type(method.step).__name__}", method.step, "ConstantStep")
+            self.fail(
+                f"needs a constant step size, and got {type(method.step).__name__}",
+                method.step,
+                "ConstantStep",
+            )
             return None
         return Fraction(method.step.eta)
 

@@ -138,16 +138,32 @@ class NormalisedErrors(Theorem):
     def accepts(self, premises: Iterable[Premise], method: Method) -> Answer:
         """Finds the smallest k for which the theorem applies (S_k grows with k)."""
         take = Intake(self, premises, method)
-        margins, growth, start = take.find(TangentMargins), take.find(OutputGradient, "OutputGradient(G)"), take.find(Start)
+        margins, growth, start = (
+            take.find(TangentMargins),
+            take.find(OutputGradient, "OutputGradient(G)"),
+            take.find(Start),
+        )
         G, R = take.number(growth, "G", "upper"), take.distance(margins, start)
         if not isinstance(method, GradientDescent) or not isinstance(method.step, NormalisedStep):
-            take.fail("speaks of normalised full-batch steps c/max(P, floor)", method.name, "NormalisedStep(c, floor)")
+            take.fail(
+                "speaks of normalised full-batch steps c/max(P, floor)",
+                method.name,
+                "NormalisedStep(c, floor)",
+            )
         if method.projection is not None:
-            take.fail("speaks of unprojected steps, and this method projects its iterates", "projection", "none")
+            take.fail(
+                "speaks of unprojected steps, and this method projects its iterates", "projection", "none"
+            )
         if R is not None and margins is not None:
             for premise in (margins, growth):
                 take.within_reach(premise, margins.comparator, R, "v")
-        if take.failures or margins is None or G is None or R is None or not isinstance(method.step, NormalisedStep):
+        if (
+            take.failures
+            or margins is None
+            or G is None
+            or R is None
+            or not isinstance(method.step, NormalisedStep)
+        ):
             return take.finish("best-iterate-error")
         return self._smallest_k(take, margins.margins, method, G, R)
 

@@ -64,7 +64,18 @@ class FreedmanPopulation(Theorem):
     references = (FREEDMAN_1975, FREI_CAO_GU_2021, FREI_GU_2021, PROXYCONVEX_NOTES)
 
     def bound(
-        self, T: int, *, eta: Any, R: Any, A: Any, C: Any, h: Any, M: Any, delta: Any, u: Any = 1, h_mean: Any = None
+        self,
+        T: int,
+        *,
+        eta: Any,
+        R: Any,
+        A: Any,
+        C: Any,
+        h: Any,
+        M: Any,
+        delta: Any,
+        u: Any = 1,
+        h_mean: Any = None,
     ) -> Any:
         """``h`` is ``h_max``; ``h_mean``, where known, the population mean of ``h_z(v)``."""
         check_range("eta", eta, above=0)
@@ -104,13 +115,26 @@ class FreedmanPopulation(Theorem):
         pc = take.found(ProxyConvexity)
         mean = None
         fixed = sure is not None and sure.comparator_fixed
-        if fixed and pc is not None and not callable(pc.h) and pc.h.side in ("exact", "upper") and upper(pc.h.value) >= 0:
+        if (
+            fixed
+            and pc is not None
+            and not callable(pc.h)
+            and pc.h.side in ("exact", "upper")
+            and upper(pc.h.value) >= 0
+        ):
             mean = upper(pc.h.value)
         if take.failures:
             return take.finish("population-proxy")
         extra = {} if mean is None or mean >= found["h"] else {"h_mean": mean}
         return take.finish(
-            "population-proxy", mode="probability", probability=lower_float(1 - delta), M=M, delta=delta, u=u, **found, **extra
+            "population-proxy",
+            mode="probability",
+            probability=lower_float(1 - delta),
+            M=M,
+            delta=delta,
+            u=u,
+            **found,
+            **extra,
         )
 
 
@@ -141,7 +165,9 @@ class AzumaPopulation(Theorem):
         check_range("delta", delta, above=0, below=1)
         check_steps(T)
         zero = 0 * C
-        return growth_bound(T * eta, T * eta * eta, R=R, A=zero, C=C, h=h) + sqrt(C * D * D * 2 * -log(delta) / T)
+        return growth_bound(T * eta, T * eta * eta, R=R, A=zero, C=C, h=h) + sqrt(
+            C * D * D * 2 * -log(delta) / T
+        )
 
     def step_size(self, T: int, *, R: Any, C: Any, h: Any, **_: Any) -> float:
         """``R / (G sqrt T)``."""
@@ -154,16 +180,24 @@ class AzumaPopulation(Theorem):
         small_step(take, eta, found["A"])
         growth, pc = take.found(GradientGrowth), take.found(ProxyConvexity)
         if growth is not None:
-            take.require(found["A"] == 0, f"needs A = 0 (bounded gradients), and A = {growth.A}", float(growth.A), "A = 0")
-            take.require(growth.scope == "sample-wise", "needs every sample's gradient bounded", growth.scope, "sample-wise")
+            take.require(
+                found["A"] == 0,
+                f"needs A = 0 (bounded gradients), and A = {growth.A}",
+                float(growth.A),
+                "A = 0",
+            )
+            take.require(
+                growth.scope == "sample-wise",
+                "needs every sample's gradient bounded",
+                growth.scope,
+                "sample-wise",
+            )
         sure = take.find(Confidence, "Confidence(delta)")
         delta = take.number(sure, "delta", "lower")
         given = take.find(IterateRange, optional=True)
         D = None if given is None else take.number(given, "D", "upper")
         if given is not None:
-            take.require(
-                not given.on_trace, "needs D known before the run", "ON_TRACE", "a sure bound"
-            )
+            take.require(not given.on_trace, "needs D known before the run", "ON_TRACE", "a sure bound")
         elif method.projection is not None and pc is not None:
             D = upper(projection_range(method.projection.radius, pc.comparator).value)
         else:
@@ -171,9 +205,19 @@ class AzumaPopulation(Theorem):
         if take.failures:
             return take.finish("average-proxy")
         found.pop("A")
-        quantity = "population-proxy" if isinstance(method, SGD) and method.sampling == "one-pass" else "average-proxy"
+        quantity = (
+            "population-proxy"
+            if isinstance(method, SGD) and method.sampling == "one-pass"
+            else "average-proxy"
+        )
         return take.finish(
-            quantity, mode="probability", probability=lower_float(1 - delta), eta=exact(eta), D=D, delta=delta, **found
+            quantity,
+            mode="probability",
+            probability=lower_float(1 - delta),
+            eta=exact(eta),
+            D=D,
+            delta=delta,
+            **found,
         )
 
 

@@ -92,15 +92,24 @@ def best_step(T: int, *, R: Any, A: Any, C: Any, h: Any) -> float:
     root = a * a / 4 + (c + a * level) * T / r2
     if root < 0 or (a == 0 and root == 0):
         raise InvalidInputError(
-            "(A, C, h)", (a, c, level), "A g + C > 0", "With such constants the gradient vanishes or h lies below g."
+            "(A, C, h)",
+            (a, c, level),
+            "A g + C > 0",
+            "With such constants the gradient vanishes or h lies below g.",
         )
     return 1 / (a / 2 + math.sqrt(root))
 
 
-def collect(theorem: Theorem, premises: Iterable[Premise], method: Method) -> tuple[Intake, Any, Any, dict[str, Any]]:
+def collect(
+    theorem: Theorem, premises: Iterable[Premise], method: Method
+) -> tuple[Intake, Any, Any, dict[str, Any]]:
     """PC, growth, start: shared by every form of T3 (regions and step sizes are checked by the caller)."""
     take = Intake(theorem, premises, method)
-    pc, growth, start = take.find(ProxyConvexity), take.find(GradientGrowth, "GradientGrowth(A, C)"), take.find(Start)
+    pc, growth, start = (
+        take.find(ProxyConvexity),
+        take.find(GradientGrowth, "GradientGrowth(A, C)"),
+        take.find(Start),
+    )
     take.same_proxy(pc, growth)
     take.same_objective(pc, growth)
     h = convexity_level(take, pc)
@@ -109,7 +118,9 @@ def collect(theorem: Theorem, premises: Iterable[Premise], method: Method) -> tu
     return take, pc, growth, {"R": R, "A": A, "C": C, "h": h}
 
 
-def collect_everywhere(theorem: Theorem, premises: Iterable[Premise], method: Method) -> tuple[Intake, dict[str, Any]]:
+def collect_everywhere(
+    theorem: Theorem, premises: Iterable[Premise], method: Method
+) -> tuple[Intake, dict[str, Any]]:
     """As `collect`, for conditions that hold wherever the run goes, for GD or for SGD with fresh samples."""
     take, pc, growth, found = collect(theorem, premises, method)
     stochastic = isinstance(method, SGD)
@@ -169,7 +180,10 @@ class AverageGrowth(Theorem):
         take, found = collect_everywhere(self, premises, method)
         eta = take.constant_step(SGD if isinstance(method, SGD) else GradientDescent, projection=True)
         small_step(take, eta, found["A"])
-        return take.finish(take.quantity("average", take.found(ProxyConvexity)), **({} if take.failures else {"eta": eta, **found}))
+        return take.finish(
+            take.quantity("average", take.found(ProxyConvexity)),
+            **({} if take.failures else {"eta": eta, **found}),
+        )
 
 
 @final
@@ -210,7 +224,10 @@ class BestGrowth(Theorem):
         take, found = collect_everywhere(self, premises, method)
         eta = take.constant_step(SGD if isinstance(method, SGD) else GradientDescent, projection=True)
         small_step(take, eta, found["A"])
-        return take.finish(take.quantity("best", take.found(ProxyConvexity)), **({} if take.failures else {"eta": eta, **found}))
+        return take.finish(
+            take.quantity("best", take.found(ProxyConvexity)),
+            **({} if take.failures else {"eta": eta, **found}),
+        )
 
 
 def schedule_sums(step: ConstantStep | PolynomialStep, T: int) -> tuple[Any, Any, Fraction]:
@@ -231,7 +248,11 @@ def schedule_sums(step: ConstantStep | PolynomialStep, T: int) -> tuple[Any, Any
         second.append(math.fsum((eta * eta).tolist()))
     error = Fraction(1, 2**44)
     S, Q = (Fraction(math.fsum(x)) for x in (first, second))
-    return Interval(S * (1 - error), S * (1 + error)), Interval(Q * (1 - error), Q * (1 + error)), Fraction(step.eta)
+    return (
+        Interval(S * (1 - error), S * (1 + error)),
+        Interval(Q * (1 - error), Q * (1 + error)),
+        Fraction(step.eta),
+    )
 
 
 @final
@@ -275,7 +296,9 @@ class ScheduleGrowth(Theorem):
         """See the class docstring for the premises."""
         take, found = collect_everywhere(self, premises, method)
         if not isinstance(method.step, ConstantStep | PolynomialStep):
-            take.fail("needs steps fixed in advance, and these depend on the iterates", method.step, "a schedule")
+            take.fail(
+                "needs steps fixed in advance, and these depend on the iterates", method.step, "a schedule"
+            )
             return take.finish("best-proxy")
         S, Q, largest = schedule_sums(method.step, method.steps)
         if found["A"]:
@@ -288,7 +311,10 @@ class ScheduleGrowth(Theorem):
             )
             if not take.failures and not upper(found["A"] * Q / (2 * S)) < 1:
                 take.fail("needs A sum eta_t^2 < 2 sum eta_t", float(largest), "smaller steps")
-        return take.finish(take.quantity("best", take.found(ProxyConvexity)), **({} if take.failures else {"S": S, "Q": Q, **found}))
+        return take.finish(
+            take.quantity("best", take.found(ProxyConvexity)),
+            **({} if take.failures else {"S": S, "Q": Q, **found}),
+        )
 
 
 @final
@@ -325,7 +351,9 @@ class SampleGrowth(Theorem):
         return take.finish("online-proxy", mode="every-run", **({} if take.failures else found))
 
 
-def collect_samplewise(theorem: Theorem, premises: Iterable[Premise], method: Method) -> tuple[Intake, dict[str, Any]]:
+def collect_samplewise(
+    theorem: Theorem, premises: Iterable[Premise], method: Method
+) -> tuple[Intake, dict[str, Any]]:
     """The premises of the sample-wise form, including the step size."""
     take, pc, growth, found = collect(theorem, premises, method)
     eta = take.constant_step(SGD, projection=True)
@@ -338,15 +366,22 @@ def collect_samplewise(theorem: Theorem, premises: Iterable[Premise], method: Me
             method.batch_size, "batch_size = 1",
         )  # fmt: skip
     if pc is not None:
-        take.require(pc.samplewise, "needs proxy convexity for every single sample", "in the mean", "samplewise=True")
+        take.require(
+            pc.samplewise, "needs proxy convexity for every single sample", "in the mean", "samplewise=True"
+        )
         if pc.h_max is None:
-            take.fail("needs h_max, an upper bound on every sample's h_z(v)", None, "ProxyConvexity(..., h_max=...)")
+            take.fail(
+                "needs h_max, an upper bound on every sample's h_z(v)", None, "ProxyConvexity(..., h_max=...)"
+            )
             found["h"] = None
         else:
             found["h"] = take.side(pc.h_max, "h_max", "upper")
     if growth is not None:
         take.require(
-            growth.scope == "sample-wise", "needs growth for every single sample", growth.scope, "scope 'sample-wise'"
+            growth.scope == "sample-wise",
+            "needs growth for every single sample",
+            growth.scope,
+            "scope 'sample-wise'",
         )
     small_step(take, eta, found["A"])
     return take, {"eta": eta, **found}

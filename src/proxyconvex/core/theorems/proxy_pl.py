@@ -27,7 +27,9 @@ def reach(T: int, eta: Any, L: Any, Delta: Any) -> Any:
     return sqrt(eta * T * Delta / (1 - L * eta / 2))
 
 
-def _collect(theorem: Theorem, premises: Iterable[Premise], method: Method, sharp: bool) -> tuple[Intake, dict[str, Any]]:
+def _collect(
+    theorem: Theorem, premises: Iterable[Premise], method: Method, sharp: bool
+) -> tuple[Intake, dict[str, Any]]:
     """Premises shared by the three forms of T1; ``sharp`` asks for smoothness and the lower bound on all of R^p."""
     take = Intake(theorem, premises, method)
     eta = take.constant_step(GradientDescent)
@@ -38,7 +40,11 @@ def _collect(theorem: Theorem, premises: Iterable[Premise], method: Method, shar
     Delta = gap(take.number(start, "value", "upper"), take.number(below, "f_star", "lower"), take)
     step_below(take, eta, None if L is None else 2 / L, "2/L")
     if sharp and below is not None and below.on_trace:
-        take.fail("needs f >= f_star on all of R^p, not only on the trace", "ON_TRACE", "BoundedBelow on the whole space")
+        take.fail(
+            "needs f >= f_star on all of R^p, not only on the trace",
+            "ON_TRACE",
+            "BoundedBelow on the whole space",
+        )
     if None not in (eta, L, Delta) and eta * L < 2:
         radius = upper(reach(method.steps, eta, L, Delta))
         for premise in (pl, *(() if sharp else (smooth, below))):
@@ -46,7 +52,11 @@ def _collect(theorem: Theorem, premises: Iterable[Premise], method: Method, shar
     if sharp:
         for premise in (smooth, below):
             if premise is not None and not isinstance(premise.region, WholeSpace):
-                take.fail(f"needs {premise.name} on all of R^p, not only on {premise.region}", str(premise.region), "WholeSpace()")
+                take.fail(
+                    f"needs {premise.name} on all of R^p, not only on {premise.region}",
+                    str(premise.region),
+                    "WholeSpace()",
+                )
     return take, {"eta": eta, "L": L, "Delta": Delta, "mu": mu, "xi": xi, "alpha": alpha}
 
 
@@ -82,9 +92,7 @@ class PlainProxyPL(_T1Form):
 
     id = "T1"
     title = "Proxy PL, gradient descent"
-    statement = (
-        "Smooth(L), f >= f_star, proxy PL, eta < 2/L: min_{t<T} g(w_t) <= xi + (2/mu) [Delta / (eta (1 - L eta/2) T)]^(alpha/2)."
-    )
+    statement = "Smooth(L), f >= f_star, proxy PL, eta < 2/L: min_{t<T} g(w_t) <= xi + (2/mu) [Delta / (eta (1 - L eta/2) T)]^(alpha/2)."
     references = (FREI_GU_2021, PROXYCONVEX_NOTES)
 
     def bracket(self, T: int, *, eta: Any, L: Any, Delta: Any) -> Any:
@@ -189,10 +197,19 @@ class LinearProxyPL(Theorem):
         below = next((p for p in premises if isinstance(p, BoundedBelow)), None)
         f_star = take.number(below, "f_star", "lower")
         if pl is not None:
-            take.require(pl.g is not None and pl.g is pl.f, "needs g = f (the same function object)", "another g", "g is f")
-            take.require(c["alpha"] == 2, f"needs alpha = 2, and alpha = {pl.alpha}", float(pl.alpha), "alpha = 2")
+            take.require(
+                pl.g is not None and pl.g is pl.f,
+                "needs g = f (the same function object)",
+                "another g",
+                "g is f",
+            )
+            take.require(
+                c["alpha"] == 2, f"needs alpha = 2, and alpha = {pl.alpha}", float(pl.alpha), "alpha = 2"
+            )
             if f_star is not None and c["xi"] is not None:
-                take.require(c["xi"] <= f_star, f"needs xi <= f_star, and xi = {pl.xi}", float(pl.xi), "xi <= f_star")
+                take.require(
+                    c["xi"] <= f_star, f"needs xi <= f_star, and xi = {pl.xi}", float(pl.xi), "xi <= f_star"
+                )
         kept = {k: c[k] for k in ("eta", "L", "Delta", "mu")}
         return take.finish("final-loss", **_complete(take, {**kept, "f_star": f_star}))
 
@@ -244,15 +261,30 @@ class NoisyProxyPL(Theorem):
         smooth, L = smoothness(take, trace=True)
         take.same_objective(pl, smooth, below, noise)
         for premise in (pl, below, noise, smooth):
-            take.everywhere(premise, trace=False, why="it speaks of one run, and this bound of the mean over runs")
-        mu, xi, alpha = (take.number(pl, n, s) for n, s in (("mu", "lower"), ("xi", "upper"), ("alpha", "lower")))
+            take.everywhere(
+                premise, trace=False, why="it speaks of one run, and this bound of the mean over runs"
+            )
+        mu, xi, alpha = (
+            take.number(pl, n, s) for n, s in (("mu", "lower"), ("xi", "upper"), ("alpha", "lower"))
+        )
         rho, sigma2 = take.number(noise, "rho", "upper"), take.number(noise, "sigma2", "upper")
         Delta = gap(take.number(start, "value", "upper"), take.number(below, "f_star", "lower"), take)
         if alpha is not None:
-            take.require(alpha <= 2, f"needs alpha <= 2, and alpha = {float(alpha):.6g}", float(alpha), "alpha <= 2")
+            take.require(
+                alpha <= 2, f"needs alpha <= 2, and alpha = {float(alpha):.6g}", float(alpha), "alpha <= 2"
+            )
         if L is not None and rho is not None and rho > 0:
             step_below(take, eta, 2 / (L * rho), "2/(L rho)")
-        found = {"eta": eta, "L": L, "Delta": Delta, "mu": mu, "xi": xi, "alpha": alpha, "rho": rho, "sigma2": sigma2}
+        found = {
+            "eta": eta,
+            "L": L,
+            "Delta": Delta,
+            "mu": mu,
+            "xi": xi,
+            "alpha": alpha,
+            "rho": rho,
+            "sigma2": sigma2,
+        }
         return take.finish(take.quantity("best", take.found(ProxyPL)), **_complete(take, found))
 
 

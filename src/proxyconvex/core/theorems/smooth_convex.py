@@ -35,13 +35,21 @@ def _collect(theorem: Theorem, premises: Iterable[Premise], method: Method) -> t
     """PC, smoothness, lower bound, start and a step below 2/L."""
     take = Intake(theorem, premises, method)
     eta = take.constant_step(GradientDescent)
-    pc, below, start = take.find(ProxyConvexity), take.find(BoundedBelow, "BoundedBelow(f_star)"), take.find(Start)
+    pc, below, start = (
+        take.find(ProxyConvexity),
+        take.find(BoundedBelow, "BoundedBelow(f_star)"),
+        take.find(Start),
+    )
     smooth, L = smoothness(take, trace=True)
     take.same_objective(pc, smooth, below)
     for premise in (smooth, below):
         if premise is None or premise.on_trace or isinstance(premise.region, WholeSpace):
             continue
-        take.fail(f"needs {premise.name} on all of R^p, not only on {premise.region}", str(premise.region), "WholeSpace()")
+        take.fail(
+            f"needs {premise.name} on all of R^p, not only on {premise.region}",
+            str(premise.region),
+            "WholeSpace()",
+        )
     h, R = convexity_level(take, pc), take.distance(pc, start)
     Delta = gap(take.number(start, "value", "upper"), take.number(below, "f_star", "lower"), take)
     step_below(take, eta, None if L is None else 2 / L, "2/L")

@@ -172,6 +172,9 @@ def reparametrise(condition: ProxyConvexity, matrix: Any, offset: Any, comparato
         InvalidInputError: if ``M u' + b`` is not ``v``.
     """
     _require_functions([condition])
+    m, b = _as_map(matrix, offset)
+    if len(exact_point(comparator)) != m.shape[1] or len(exact_point(condition.comparator)) != m.shape[0]:
+        raise InvalidInputError("matrix", m.shape, "shape (p, q) for a comparator v of length p and u' of length q")
     image = affine(exact_point(np.asarray(matrix)), exact_point(np.asarray(offset)), exact_point(comparator))
     target = exact_point(condition.comparator)
     evidence = condition.evidence
@@ -186,7 +189,6 @@ def reparametrise(condition: ProxyConvexity, matrix: Any, offset: Any, comparato
             )
         evidence = min(evidence, Evidence.SAMPLED)
     base = _grad_of(condition)
-    m, b = _as_map(matrix, offset)
 
     def image_of(u: Any) -> Any:
         return affine(fit(m, u), fit(b, u), u) if is_exact_point(u) else affine(m, b, u)
@@ -195,7 +197,7 @@ def reparametrise(condition: ProxyConvexity, matrix: Any, offset: Any, comparato
         d = base(image_of(u))
         if is_exact_point(u):
             return [inner(list(column), d) for column in zip(*exact_point(m), strict=True)]
-        return m.T @ d
+        return sum(row * part for row, part in zip(m, d, strict=True))  # M^T d, for an array or a list d
 
     def h_of(v: Any, u: Any = None) -> Any:
         return condition.level_at(image_of(v if u is None else u))

@@ -158,7 +158,7 @@ def inner(a: Any, b: Any) -> Any:
     """Euclidean (Frobenius) inner product over all leaves."""
     if isinstance(a, dict):
         return sum((inner(a[k], b[k]) for k in a), 0)
-    if isinstance(a, list | tuple):
+    if isinstance(a, list | tuple) or isinstance(b, list | tuple):
         return sum((inner(x, y) for x, y in zip(a, b, strict=True)), 0)
     product = a * b
     return product.sum() if getattr(product, "ndim", 0) else product

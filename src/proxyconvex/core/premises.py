@@ -6,7 +6,6 @@ import abc
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -228,7 +227,9 @@ def fit(value: Any, w: Any) -> Any:
         return exact(value.value) if is_exact_point(w) else float(value)
     if is_exact_point(w):
         return exact_point(value)
-    return map_point(lambda x: np.asarray(x, float) if not is_exact(x) else float(Fraction(lower(x))), value)
+    if isinstance(value, list | tuple) and all(is_exact(x) or isinstance(x, int | float) for x in value):
+        return np.array([float(lower(x)) for x in value])  # an exact vector beside a float array
+    return map_point(lambda x: np.asarray(x, float) if not is_exact(x) else float(lower(x)), value)
 
 
 def same_point(a: Any, b: Any) -> bool:

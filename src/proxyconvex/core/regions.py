@@ -185,7 +185,10 @@ class PerNeuronBalls(Region):
         object.__setattr__(self, "radii", np.broadcast_to(radii, (len(center),)).copy())
 
     def _gaps(self, w: Any) -> np.ndarray:
-        w = checked_point("w", w)
+        try:
+            w = np.asarray(w, float)
+        except (TypeError, ValueError) as error:
+            raise InvalidInputError("w", w, f"an array of shape {self.center.shape}") from error
         if w.shape != self.center.shape:
             raise InvalidInputError("w", w.shape, f"shape {self.center.shape}")
         return self.radii - np.sqrt(np.sum((w - self.center) ** 2, axis=1))

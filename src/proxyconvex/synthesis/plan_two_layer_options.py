@@ -13,7 +13,7 @@ from jaxtyping import Float
 from ..core.errors import InvalidInputError
 from ..families.activations import NAMES, Activation
 from ..families.two_layer_ntk import TwoLayerNTK, check_positive, check_width
-from .plan_two_layer_tangent import SCALES, SHARPNESS, Tangent
+from .plan_two_layer_tangent import GENTLE, SCALES, SHARPNESS, Tangent
 
 METHODS = ("normalised-gd", "gd")
 DEFAULT_WIDTH = 1024
@@ -111,7 +111,10 @@ class Options:
             if fixed is not None:
                 return [tangent(self.beta * fixed[0], fixed)]
             return [tangent(b, (b / self.beta, b / self.beta)) for b in SHARPNESS]
-        return [tangent(b, fixed or SCALES) for b in SHARPNESS]
+        if fixed is not None:
+            # The scale cannot be enlarged, so a nearly linear network may be all that can be promised anything.
+            return [tangent(b, fixed) for b in (*GENTLE, *SHARPNESS)]
+        return [tangent(b, SCALES) for b in SHARPNESS]
 
 
 def _whole(what: str, value: Any, least: int) -> None:

@@ -152,8 +152,11 @@ def search(
     found = propose(tangents, hard, allowed, least)
     if found is not None and found.k <= least:
         return found, ideal
-    # Fewer errors with some rows given up: only the sharpnesses with the largest margins are worth the time.
-    order = np.argsort([h[0].norm * t.steepest for h, t in zip(hard, tangents, strict=True)])[:2]
+    # Fewer errors with some rows given up. Where the scale is free only the sharpnesses with the largest margins are
+    # worth the time; at a given scale the gentler ones may win.
+    free = tangents[0].scales[0] < tangents[0].scales[1]
+    order = np.argsort([h[0].norm * t.steepest for h, t in zip(hard, tangents, strict=True)])
+    order = order[:2] if free else order
     chosen = [tangents[i] for i in order]
     soft = [margin_path(t.gram, SOFT) for t in chosen]
     if steps is None and least > 1:

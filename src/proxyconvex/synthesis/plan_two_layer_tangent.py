@@ -21,6 +21,8 @@ from .tangent_svm import Direction, signed, tangent_gram
 
 SHARPNESS = (1.0, 2.0, 4.0, 8.0, 16.0)
 """Values of ``b = beta * init_scale`` that are tried for smooth activations."""
+GENTLE = (0.05, 0.1, 0.25, 0.5)
+"""Values tried as well when the initial scale is given."""
 SCALES = (1.0, 1e6)
 """Least and largest initial scale the planner chooses by itself."""
 

@@ -15,7 +15,7 @@ from . import promise
 
 
 def reach(derived: dict[str, float], initial: Float[np.ndarray, "m d"]) -> float:
-    """How far weights can be from their initial values where the promise is proved, relative to their initial norm."""
+    """How far from the initial weights the region of proxy convexity can reach, relative to their norm."""
     return (derived["R"] + derived.get("radius", derived["R"])) / float(np.linalg.norm(initial))
 
 
@@ -30,8 +30,8 @@ def guarantee(
     """The promise as its certificate states it, with one more sentence about the regime it lives in."""
     plain = promise.guarantee(TwoLayerNTK.name, theorem, method, params, derived, rows)
     lazy = (
-        "The promise lives in the lazy (tangent-kernel) regime: it is proved for weights that stay within "
-        f"{100 * reach(derived, initial):.3g}% of their initial norm of where they start."
+        "The promise lives in the lazy (tangent-kernel) regime: its proof uses proxy convexity only where the weights are "
+        f"within {100 * reach(derived, initial):.3g}% of their initial norm of where they started."
     )
     return dataclasses.replace(plain, sentence=f"{plain.sentence} {lazy}")
 
@@ -42,8 +42,8 @@ def notes(
     """Sentences a reader should see beside the promise."""
     size = float(np.linalg.norm(initial))
     return (
-        f"Lazy regime: initial weights have standard deviation {family.init_scale:.4g} and norm {size:.4g}; the promise "
-        f"covers weights within {reach(derived, initial) * size:.4g} of them. There the network is close to its "
+        f"Lazy regime: initial weights have standard deviation {family.init_scale:.4g} and norm {size:.4g}; the proof "
+        f"uses proxy convexity within {reach(derived, initial) * size:.4g} of them. There the network is close to its "
         "linearisation at initialisation; how it learns features further away the promise does not say. A smaller initial "
         "scale can be asked for (init_scale, more steps or a larger width); the promise then gets weaker or slower.",
         "The promise speaks of the training rows only, and of exact arithmetic; the audit sets a run in floating point beside it.",

@@ -78,8 +78,8 @@ def test_reparametrisation_pulls_condition_and_region_back():
 def test_reparametrisation_needs_the_image_of_the_comparator():
     with pytest.raises(InvalidInputError, match="M u' \\+ b = v"):
         reparametrise(PC1, np.eye(2), np.zeros(2), [1.0, -2.02])
-    thirds = ProxyConvexity(f1, f1, 1.0, comparator=[1 / 3, 0.1], evidence=Evidence.PROVED)
-    nearly = reparametrise(thirds, np.array([[3.0, 0], [0, 1]]), np.zeros(2), [1 / 9, 0.1])
+    thirds = ProxyConvexity(f1, f1, 1.0, comparator=[0.7, 0.1], evidence=Evidence.PROVED)
+    nearly = reparametrise(thirds, np.array([[3.0, 0], [0, 1]]), np.zeros(2), [0.7 / 3, 0.1])
     assert nearly.evidence is Evidence.SAMPLED
 
 

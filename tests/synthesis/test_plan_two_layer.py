@@ -12,9 +12,11 @@ from proxyconvex.core.errors import InvalidInputError
 from proxyconvex.core.evidence import Evidence
 from proxyconvex.core.methods import ConstantStep, NormalisedStep
 from proxyconvex.data import Dataset, Preprocessing, load
+from proxyconvex.synthesis import plan_two_layer_ntk as planner
 from proxyconvex.synthesis import plan_two_layer_tangent as tangent_module
 from proxyconvex.synthesis import tangent_svm
 from proxyconvex.synthesis.plan_two_layer_ntk import plan_two_layer_ntk as plan
+from proxyconvex.synthesis.plan_two_layer_options import step_seconds
 from proxyconvex_checker import CheckError, margins, two_layer_ntk
 
 
@@ -172,9 +174,19 @@ def test_target_errors_allow_fewer_steps():
     assert loose.theorem_params["k"] == 9
 
 
-def test_a_tiny_budget_means_fewer_steps_than_a_large_one():
-    made = plan(load("breast-cancer"), width=256, budget_seconds=0.2)
-    assert 1 <= made.method.steps < plan(load("breast-cancer"), width=256).method.steps
+def test_a_budget_limits_the_steps_to_half_its_time(monkeypatch):
+    monkeypatch.setattr(planner, "step_seconds", lambda x, y, tangent: 0.01)
+    made = plan(load("breast-cancer"), width=256, budget_seconds=4.0)
+    assert made.method.steps <= 200
+    assert 0 < made.guarantee.error_bound < 0.5
+
+
+def test_a_step_is_timed():
+    data = clouds()
+    tangent = tangent_module.Tangent(
+        data.raw, data.targets, np.ones((4, 3)), "softplus", 0.0, 2.0, (1.0, 1e6)
+    )
+    assert 0 < step_seconds(data.raw, data.targets, tangent) < 5
 
 
 def test_plan_says_that_it_is_lazy():

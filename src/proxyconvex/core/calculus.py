@@ -19,7 +19,6 @@ from .intervals import interval_power
 from .numbers import (
     exact,
     inner,
-    is_exact,
     is_exact_point,
     lower,
     lower_float,
@@ -330,7 +329,7 @@ def bridge(condition: ProxyConvexity, radius: Any = None) -> ProxyPL:
             "h", "pointwise", "a uniform h", "Give h_max, an upper bound on h(v, w) over the region."
         )
     mu = 2 / exact(rho.value)
-    safe = mu if is_exact(rho.value) else lower_float(mu)
+    safe = lower_float(mu) if isinstance(rho.value, float) else mu
     exactly = exact(safe) == mu
     return ProxyPL(
         condition.f,

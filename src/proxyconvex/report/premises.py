@@ -124,7 +124,7 @@ def smoothness(plan: Plan, trace: Trace) -> AuditCheck | None:
     # The two losses are subtracted, so their own rounding is the scale.
     scale = 1e-13 * (trace.loss[pairs] + trace.loss[pairs + 1]) + TOLERANCE * moved / eta
     total = trace.loss[0] - trace.loss[-1] - (1 / eta - limit / 2) * trace.total("sum_eta2_grad_sq")
-    ok = bool(np.all(slack >= -scale)) and total >= -TOLERANCE * max(float(trace.loss[0]), 1e-300)
+    ok = bool(np.all(slack >= -scale) and total >= -TOLERANCE * max(float(trace.loss[0]), 1e-300))
     with np.errstate(all="ignore"):
         measured = 2 * (1 / eta - drop / moved)
     largest = float(

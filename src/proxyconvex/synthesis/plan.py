@@ -5,12 +5,15 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import time
+from dataclasses import replace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ..core.errors import InvalidInputError
 from ..data import Dataset, load
+from ..descent.run import train
 from .plan_types import Plan
 
 # Module and function of each planner; imported on use, because the solvers they need are slow to import.
@@ -58,7 +61,9 @@ def plan(
         target: name of the label column, for files.
         drop_constant: drop features that do not vary instead of refusing them (files).
         drop_missing: drop rows with missing values instead of refusing them (files).
-        **settings: the family's own options, e.g. ``width=1024``, ``steps=2000``, ``method="sgd"``.
+        **settings: the family's own options, e.g. ``width=1024``, ``steps=2000``, ``method="sgd"``. With
+            ``budget_seconds`` the planner chooses what can be trained in that time: width, activation scale and steps where
+            the family leaves them open, else the number of steps.
 
     Returns:
         The plan; ``plan.guarantee`` is the promise, computed by the independent checker.
@@ -68,6 +73,7 @@ def plan(
     """
     make = planner(family)
     accepted = options(family)
+    budget = settings.pop("budget_seconds", None) if "budget_seconds" not in accepted else None
     for name in settings:
         if name not in accepted:
             near = difflib.get_close_matches(name, accepted, n=1)
@@ -82,4 +88,35 @@ def plan(
         if isinstance(data, Dataset)
         else load(str(data), target=target, drop_constant=drop_constant, drop_missing=drop_missing)
     )
+    if budget is not None and "steps" not in settings:
+        settings["steps"] = steps_within(budget, make(dataset, **settings))
     return make(dataset, **settings)
+
+
+# A run can only be timed; half of the budget is left for planning, compilation, checking and the report.
+TRAINING_SHARE = 0.5
+TIMED_STEPS = 5_000
+MOST_STEPS = 100_000_000
+
+
+def steps_within(seconds: float, plan: Plan) -> int:
+    """How many steps of a plan's method fit in half of this time on this machine, by timing a short run of it.
+
+    Args:
+        seconds: the budget, ``> 0``.
+        plan: any plan of the method; its own number of steps does not matter.
+
+    Returns:
+        A number of steps in ``1 .. 10^8``, rounded down to two digits (a promise should not depend on a timer's noise). One
+        pass over the data cannot take more steps than there are rows.
+    """
+    most = len(plan.targets) if getattr(plan.method, "sampling", "") == "one-pass" else MOST_STEPS
+    method = replace(plan.method, steps=min(TIMED_STEPS, most))
+    elapsed = 0.0
+    for _ in range(2):  # the first run compiles
+        started = time.perf_counter()
+        train(plan.problem(), plan.initial, method, seed=plan.seed)
+        elapsed = time.perf_counter() - started
+    steps = int(min(most, max(1, TRAINING_SHARE * seconds * method.steps / elapsed)))
+    unit = 10 ** max(0, len(str(steps)) - 2)
+    return min(most, steps // unit * unit)

@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import proxyconvex as pc
-from proxyconvex_checker import verify
-
 from environment import environment
+from proxyconvex_checker import verify
 
 TARGETS: list[dict[str, Any]] = [
     {"data": "digits:0,1", "family": "two-layer-ntk", "settings": {"width": 1024}, "target": 0.008},

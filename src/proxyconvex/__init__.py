@@ -43,6 +43,32 @@ _EXPORTS = {
     "NormalisedStep": "core.methods",
     "BallProjection": "core.methods",
     "Guarantee": "core.guarantee",
+    "guarantee": "core.explain",
+    "explain": "core.explain",
+    "THEOREMS": "core.theorems",
+    **dict.fromkeys(
+        ("ProxyConvexity", "ProxyPL", "Smooth", "BoundedBelow", "GradientGrowth", "Noise"), "core.conditions"
+    ),
+    **dict.fromkeys(("WholeSpace", "Ball", "PerNeuronBalls", "Product", "intersect"), "core.regions"),
+    **dict.fromkeys(
+        ("Start", "IIDRows", "BoundedProxy", "IterateRange", "Confidence", "TangentMargins", "OutputGradient"),
+        "core.setting",
+    ),
+    "Constant": "core.premises",
+    **dict.fromkeys(("combine", "scale", "reparametrise", "regularise", "weaken", "bridge"), "core.calculus"),
+    **dict.fromkeys(
+        (
+            "convex",
+            "strongly_convex",
+            "star_convex",
+            "quasar_convex",
+            "restricted_secant",
+            "one_point_convex",
+            "polyak_lojasiewicz",
+            "kurdyka_lojasiewicz",
+        ),
+        "core.classical",
+    ),
 }
 
 __all__ = ["__version__", *sorted(_EXPORTS)]

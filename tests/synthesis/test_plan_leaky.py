@@ -53,7 +53,7 @@ def dual_value(rows, growth, steps, size):
     pull, budget = sides(*variables)
     problem = cp.Problem(
         cp.Maximize(cp.sum(sum(variables))),
-        [sum(variables) <= 1 / (n * size), cp.quad_over_lin(pull, 1) <= budget],
+        [sum(variables) <= 1 / (n * size), cp.quad_over_lin(pull / math.sqrt(limit), 1) <= budget / limit],
     )
     problem.solve(solver=cp.CLARABEL, tol_gap_abs=1e-11, tol_gap_rel=1e-11, tol_feas=1e-11)
     weights = np.array([np.maximum(v.value, 0.0) for v in variables])
@@ -146,36 +146,24 @@ def test_normalised_descent_reaches_the_promised_error_in_time(flipped):
     assert made.method.step.floor <= made.theorem_params["k"] / (2 * 40)
 
 
+@pytest.mark.parametrize("noise", ["clean", "noisy"])
 @pytest.mark.parametrize("activation", ["leaky-relu", "smooth-leaky"])
-def test_full_batch_descent_keeps_the_promise_on_average(activation):
-    made = plan(
-        clouds(flipped=0.1), width=6, method="gd", steps=2000, activation=activation, preprocessing=PLAIN
-    )
+def test_full_batch_descent_keeps_the_best_of_its_promises(activation, noise):
+    data = clouds(gap=2.0) if noise == "clean" else clouds(flipped=0.1)
+    made = plan(data, width=6, method="gd", steps=2000, activation=activation, preprocessing=PLAIN)
+    smooth = activation == "smooth-leaky"
+    assert made.guarantee.theorem == ("T1" if smooth and noise == "noisy" else "T3f")
     errors, slopes = simulate(made, full=True)
-    value = errors.mean() if made.guarantee.theorem == "T3f" else slopes.min()
-    assert value <= made.guarantee.bound
+    if made.guarantee.theorem == "T3f":
+        assert errors.mean() <= made.guarantee.error_bound
+    else:
+        assert slopes.min() <= made.guarantee.bound
+        assert errors.min() <= made.guarantee.error_bound
     accepted = {made.guarantee.theorem, *(a.theorem for a in made.alternatives if a.accepted)}
-    assert accepted == ({"T3", "T3f"} if activation == "leaky-relu" else {"T1", "T3", "T3f", "T4"})
+    assert accepted == ({"T1", "T3", "T3f", "T4"} if smooth else {"T3", "T3f"})
     bounds = [a.error_bound for a in made.alternatives if a.accepted]
-    assert made.guarantee.error_bound <= min(bounds) and bounds == sorted(bounds)
-
-
-def test_few_steps_on_noisy_rows_favour_t1_and_many_favour_t3f():
-    chosen = []
-    for steps in (300, 100_000_000):
-        made = plan(
-            clouds(flipped=0.1),
-            width=6,
-            method="gd",
-            steps=steps,
-            activation="smooth-leaky",
-            preprocessing=PLAIN,
-        )
-        chosen.append(made.guarantee.theorem)
-        if steps == 300:
-            errors, slopes = simulate(made, full=True)
-            assert slopes.min() <= made.guarantee.bound and errors.min() <= made.guarantee.error_bound
-    assert chosen == ["T1", "T3f"]
+    assert bounds == sorted(bounds)
+    assert noise == "noisy" or made.guarantee.error_bound < 0.05
 
 
 def test_one_pass_promises_fresh_rows_and_looks_at_none():

@@ -1,0 +1,1 @@
+"""Falsification and certification of conjectured conditions (to come)."""

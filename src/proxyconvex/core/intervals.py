@@ -6,6 +6,7 @@ accuracy is used. Write formulas with `proxyconvex.core.numbers`, which chooses 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from fractions import Fraction
@@ -287,6 +288,7 @@ def _binary_power(x: Fraction, k: int) -> tuple[Fraction, Fraction]:
     return result
 
 
+@functools.lru_cache(maxsize=256)
 def _exp(x: Fraction) -> Interval:
     """Enclosure of ``e**x``: Taylor series at ``x / 2^k``, ``|x / 2^k| <= 2^-10``, then k squarings."""
     if abs(x) > 10**6:
@@ -310,6 +312,7 @@ def _tight(x: Interval) -> Interval:
     return Interval(_significant(x.lo, False), _significant(x.hi, True))
 
 
+@functools.lru_cache(maxsize=256)
 def _log(x: Fraction) -> Interval:
     """Enclosure of ``log x``, ``x > 0``: ``x = 2^k m``, ``m`` in [2/3, 4/3], ``log m = 2 atanh((m-1)/(m+1))``."""
     k = x.numerator.bit_length() - x.denominator.bit_length()

@@ -1,0 +1,1 @@
+"""Monitors for training loops of other frameworks (to come)."""

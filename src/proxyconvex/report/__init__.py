@@ -1,0 +1,1 @@
+"""Audit, certificate and the HTML report."""

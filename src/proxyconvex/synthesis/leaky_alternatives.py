@@ -149,5 +149,5 @@ def _smooth_pc(task: Task, chosen: Candidate) -> Alternative:
         return float(np.maximum(1 - q + shift, 0.0).mean() + rest), float(error + 2 * rest)
 
     slope, error = min((bounds(kappa) for kappa in np.geomspace(1, 1e9, 400)), key=lambda b: b[1])
-    reason = "applies to the average slope; the smooth step eta = 1/L is much smaller than the one T3f allows"
+    reason = "applies to averages with the step 1/L; not stated in certificates, which know T1 and T3f"
     return Alternative("T4", True, reason, slope, error)

@@ -6,8 +6,8 @@ import difflib
 import importlib
 import inspect
 import time
-from dataclasses import replace
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 

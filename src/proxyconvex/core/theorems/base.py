@@ -164,11 +164,9 @@ class Theorem(abc.ABC):
         what = _WHAT[answer.quantity].format(T=f"{method.steps:,}")
         if answer.mode == "expectation" and answer.quantity in _MEAN:
             what = _MEAN[answer.quantity].format(T=f"{method.steps:,}")
-        how = {
-            "every-run": "",
-            "expectation": " (a promise about the mean over runs)",
-            "probability": f", with probability at least {answer.probability:.6g}",
-        }[answer.mode]
+        how = " (a promise about the mean over runs)" if answer.mode == "expectation" else ""
+        if answer.probability is not None:
+            how = f", with probability at least {answer.probability:.6g}"
         return f"{what} at most {bound:.6g}{how}." + "".join(f" {n}" for n in answer.notes)
 
     def __repr__(self) -> str:

@@ -233,9 +233,9 @@ class Intake:
             return
         if method.sampling == "cyclic":
             self.fail(
-                "needs every sample to be drawn afresh given the past; cyclic (or shuffled) epochs are not",
+                "needs every sample to be drawn afresh given the past; cyclic (or shuffled) epochs are not, and only T3-samples holds",
                 method.sampling,
-                "sampling with replacement, or one pass over i.i.d. rows (in any order, only T3-samples holds)",
+                "sampling with replacement, or one pass over i.i.d. rows",
             )
         elif method.sampling == "one-pass":
             self.find(IIDRows, "IIDRows (one pass is fresh only if the rows are i.i.d.)")

@@ -13,14 +13,44 @@ from proxyconvex.core.errors import InvalidInputError
 from proxyconvex.core.evidence import Evidence
 from proxyconvex.core.explain import Alternative, explain, guarantee
 from proxyconvex.core.guarantee import Guarantee
-from proxyconvex.core.methods import SGD, BallProjection, ConstantStep, GradientDescent, NormalisedStep, PolynomialStep
+from proxyconvex.core.methods import (
+    SGD,
+    BallProjection,
+    ConstantStep,
+    GradientDescent,
+    NormalisedStep,
+    PolynomialStep,
+)
 from proxyconvex.core.premises import Constant
 from proxyconvex.core.regions import Ball
 from proxyconvex.core.setting import (
-    BoundedProxy, Confidence, ErrorLink, IIDRows, IterateRange, OutputGradient, Start, TangentMargins,
+    BoundedProxy,
+    Confidence,
+    ErrorLink,
+    IIDRows,
+    IterateRange,
+    OutputGradient,
+    Start,
+    TangentMargins,
 )  # fmt: skip
 from proxyconvex.core.theorems import (
-    T1, T1_LAST, T1_SHARP, T2, T3, T3_SAMPLES, T3_STEPS, T3_VIRTUAL, T3T5, T4, T4T5, T6, T6_AZUMA, T8, THEOREMS, Accepted, Rejected,
+    T1,
+    T1_LAST,
+    T1_SHARP,
+    T2,
+    T3,
+    T3_SAMPLES,
+    T3_STEPS,
+    T3_VIRTUAL,
+    T3T5,
+    T4,
+    T4T5,
+    T6,
+    T6_AZUMA,
+    T8,
+    THEOREMS,
+    Accepted,
+    Rejected,
 )  # fmt: skip
 
 V, W0 = np.zeros(2), np.array([1.0, 0.0])
@@ -64,15 +94,25 @@ FULL = {
     "T4": ([pc(), SMOOTH, BELOW, START], GD),
     "T3T5": ([pc(region=Ball(V, 1.0)), growth(region=Ball(V, 1.0)), START], GD),
     "T4T5": ([pc(region=Ball(V, 2.0)), SMOOTH, BELOW, START], GD),
-    "T6": ([pc(**SAMPLE), growth(scope="sample-wise"), START, IIDRows(), BoundedProxy(1.0), Confidence(0.05)], ONE_PASS),
-    "T6-azuma": ([pc(), growth(A=0, C=4.0, scope="sample-wise"), START, IterateRange(3.0), Confidence(0.05)], SAMPLING),
+    "T6": (
+        [pc(**SAMPLE), growth(scope="sample-wise"), START, IIDRows(), BoundedProxy(1.0), Confidence(0.05)],
+        ONE_PASS,
+    ),
+    "T6-azuma": (
+        [pc(), growth(A=0, C=4.0, scope="sample-wise"), START, IterateRange(3.0), Confidence(0.05)],
+        SAMPLING,
+    ),
     "T8": ([MARGINS, OUT, Start(distance=1.0, point=W0)], NORMALISED),
 }
 BY_ID = {t.id: t for t in THEOREMS}
 
 
 def answer(theorem, premises, method):
-    return BY_ID[theorem].accepts(premises, method) if isinstance(theorem, str) else theorem.accepts(premises, method)
+    return (
+        BY_ID[theorem].accepts(premises, method)
+        if isinstance(theorem, str)
+        else theorem.accepts(premises, method)
+    )
 
 
 def swap(theorem, *new, method=None, drop=()):
@@ -119,13 +159,25 @@ UNUSED = {
 }  # fmt: skip
 
 WRONG_SIDE = {
-    "mu from above": ("T1", pl(mu=Constant(4.0, "upper")), "needs a lower bound on mu of proxy-pl, and 4 is an upper bound"),
+    "mu from above": (
+        "T1",
+        pl(mu=Constant(4.0, "upper")),
+        "needs a lower bound on mu of proxy-pl, and 4 is an upper bound",
+    ),
     "xi from below": ("T1", pl(xi=Constant(0.0, "lower")), "needs an upper bound on xi"),
-    "L from below": ("T4", Smooth(Constant(1.0, "lower"), f), "needs an upper bound on L of smoothness, and 1 is a lower bound"),
+    "L from below": (
+        "T4",
+        Smooth(Constant(1.0, "lower"), f),
+        "needs an upper bound on L of smoothness, and 1 is a lower bound",
+    ),
     "f_star from above": ("T4", BoundedBelow(Constant(0.0, "upper")), "needs a lower bound on f_star"),
     "h from below": ("T3", pc(h=Constant(0.0, "lower")), "needs an upper bound on h(v)"),
     "A from below": ("T3", growth(A=Constant(2.0, "lower")), "needs an upper bound on A of growth"),
-    "R from below": ("T3", Start(value=0.5, distance=Constant(1.0, "lower")), "needs an upper bound on distance"),
+    "R from below": (
+        "T3",
+        Start(value=0.5, distance=Constant(1.0, "lower")),
+        "needs an upper bound on distance",
+    ),
     "sigma2 from below": ("T2", Noise(1.0, Constant(0.5, "lower")), "needs an upper bound on sigma2"),
     "G from below": ("T8", OutputGradient(Constant(1.0, "lower")), "needs an upper bound on G"),
 }
@@ -216,14 +268,23 @@ def test_projection_onto_a_ball_inside_the_region_makes_a_local_condition_global
     local, method = Ball(V, 2.0), GradientDescent(ConstantStep(0.5), 100, BallProjection(2.0))
     premises = [pc(region=local), growth(region=local), START]
     assert isinstance(T3.accepts(premises, method), Accepted)
-    assert isinstance(T3.accepts(premises, GradientDescent(ConstantStep(0.5), 100, BallProjection(2.01))), Rejected)
-    azuma = [pc(comparator=W0), growth(A=0, C=4.0, scope="sample-wise"), Start(distance=1.0), Confidence(0.05)]
+    assert isinstance(
+        T3.accepts(premises, GradientDescent(ConstantStep(0.5), 100, BallProjection(2.01))), Rejected
+    )
+    azuma = [
+        pc(comparator=W0),
+        growth(A=0, C=4.0, scope="sample-wise"),
+        Start(distance=1.0),
+        Confidence(0.05),
+    ]
     got = T6_AZUMA.accepts(azuma, SGD(ConstantStep(0.1), 100, projection=BallProjection(2.0)))
     assert got.constants["D"] == 3 and got.mode == "probability"
 
 
 def test_on_trace_evidence_speaks_of_this_run_only():
-    premises, method = swap("T4", Smooth(1.0, f, evidence=ON_TRACE), pc(region=Ball(V, 0.1), evidence=ON_TRACE))
+    premises, method = swap(
+        "T4", Smooth(1.0, f, evidence=ON_TRACE), pc(region=Ball(V, 0.1), evidence=ON_TRACE)
+    )
     made = T4.promise(premises, method)
     assert "recorded run only" in made.sentence and made.evidence is Evidence.ASSUMED
     assert isinstance(T1.promise(*swap("T1", Smooth(1.0, f, evidence=ON_TRACE))), Guarantee)
@@ -241,14 +302,18 @@ def test_modes_and_probability():
     assert "mean value of" in T2.promise(*swap("T2", pl(g=lambda w: f(w)))).sentence
     assert T3_SAMPLES.promise(*FULL["T3-samples"]).mode == "every-run"
     six = T6.promise(*FULL["T6"])
-    assert six.mode == "probability" and six.probability <= 0.95 and "probability at least 0.95" in six.sentence
+    assert (
+        six.mode == "probability" and six.probability <= 0.95 and "probability at least 0.95" in six.sentence
+    )
 
 
 def test_t6_uses_the_population_mean_only_if_v_was_fixed_in_advance():
     long = SGD(ConstantStep(0.1), 10**6, sampling="one-pass")
     premises, _ = swap("T6", pc(h=0.001, samplewise=True, h_max=1.0))
     after, before = T6.promise(premises, long), None
-    premises = [p for p in premises if not isinstance(p, Confidence)] + [Confidence(0.05, comparator_fixed=True)]
+    premises = [p for p in premises if not isinstance(p, Confidence)] + [
+        Confidence(0.05, comparator_fixed=True)
+    ]
     before = T6.promise(premises, long)
     assert before.bound < 0.01 < 1.0 < after.bound
 
@@ -309,8 +374,15 @@ def test_sharp_beats_plain_and_virtual_beats_average():
     assert T1_SHARP.promise(*FULL["T1"]).bound < T1.promise(*FULL["T1"]).bound
     assert T3_VIRTUAL.promise(*FULL["T3"]).bound <= T3.promise(*FULL["T3"]).bound
     assert T3T5.promise(*FULL["T3T5"]).bound <= T3.promise(*FULL["T3"]).bound
-    assert T4T5.promise(*FULL["T4T5"]).quantity == "final-loss" == T4.promise(*FULL["T4"]).quantity == T1_LAST.promise(*FULL["T1"]).quantity
-    assert T3_STEPS.promise([pc(), growth(), START], GD).bound == T3.promise([pc(), growth(), START], GD).bound
+    assert (
+        T4T5.promise(*FULL["T4T5"]).quantity
+        == "final-loss"
+        == T4.promise(*FULL["T4"]).quantity
+        == T1_LAST.promise(*FULL["T1"]).quantity
+    )
+    assert (
+        T3_STEPS.promise([pc(), growth(), START], GD).bound == T3.promise([pc(), growth(), START], GD).bound
+    )
 
 
 def test_t8_promise_is_about_the_best_iterate():

@@ -27,10 +27,21 @@ def f2(w):
 
 
 PC1 = ProxyConvexity(
-    f1, f1, F(13, 2), comparator=V, grad=lambda w: [w[0], 3 * w[1]], region=Ball(V, 9), evidence=Evidence.PROVED
+    f1,
+    f1,
+    F(13, 2),
+    comparator=V,
+    grad=lambda w: [w[0], 3 * w[1]],
+    region=Ball(V, 9),
+    evidence=Evidence.PROVED,
 )
 PC2 = ProxyConvexity(
-    f2, f2, lambda v: f2(v), comparator=V, grad=lambda w: [2 * (w[0] - w[1]), 2 * (w[1] - w[0])], region=Ball([F(0), F(0)], 8)
+    f2,
+    f2,
+    lambda v: f2(v),
+    comparator=V,
+    grad=lambda w: [2 * (w[0] - w[1]), 2 * (w[1] - w[0])],
+    region=Ball([F(0), F(0)], 8),
 )
 
 
@@ -105,7 +116,12 @@ def test_weakening_only_goes_one_way():
 
 def test_bridge_gives_ppl_on_the_ball():
     ppl = bridge(PC1)
-    assert isinstance(ppl, ProxyPL) and ppl.mu.value == F(2, 9) and ppl.xi.value == F(13, 2) and ppl.alpha.value == 1
+    assert (
+        isinstance(ppl, ProxyPL)
+        and ppl.mu.value == F(2, 9)
+        and ppl.xi.value == F(13, 2)
+        and ppl.alpha.value == 1
+    )
     inside = [w for w in POINTS if PC1.region.contains(w)]
     assert len(inside) > 3
     for w in inside:  # rho * slack(PPL) >= slack(PC) >= 0 inside the ball

@@ -49,12 +49,16 @@ def test_one_slack_runs_in_every_arithmetic():
     assert as_float == pytest.approx(float(exact), rel=1e-14)
     box = pc.slack([Interval(F(2, 3), F(3, 4)), F(5, 7)])
     assert exact in box and box.hi - box.lo < 1
-    traced = jax.jit(lambda u: ProxyConvexity(quad, lambda x: x @ x / 2, 0.0, comparator=np.zeros(2)).slack(u))(jnp.ones(2))
+    traced = jax.jit(
+        lambda u: ProxyConvexity(quad, lambda x: x @ x / 2, 0.0, comparator=np.zeros(2)).slack(u)
+    )(jnp.ones(2))
     assert float(traced) == pytest.approx(5.0 - 1.0)
 
 
 def test_fractions_are_not_silently_rounded_by_float_constants():
-    pc = ProxyConvexity(lambda w: 0.1 * w * w, lambda w: 0.1 * w * w, 0, comparator=F(0), grad=lambda w: 0.2 * w)
+    pc = ProxyConvexity(
+        lambda w: 0.1 * w * w, lambda w: 0.1 * w * w, 0, comparator=F(0), grad=lambda w: 0.2 * w
+    )
     # In exact arithmetic 0.2 and 0.1 are the stored binary fractions, and 2 * 0.1 == 0.2 exactly.
     assert pc.slack(F(1, 3)) == (F(0.2) - F(0.1)) / 9
 
@@ -92,7 +96,11 @@ def test_ppl_slack_is_the_closed_form(alpha):
 def test_ppl_with_a_root_gives_an_enclosing_interval():
     ppl = ProxyPL(quad, quad, 0, 1, 1, grad=quad_grad)
     r = ppl.slack([F(1), F(1)])
-    assert isinstance(r, Interval) and (r.lo + F(5, 4)) ** 2 < 17 < (r.hi + F(5, 4)) ** 2 and r.hi - r.lo < F(1, 2**100)
+    assert (
+        isinstance(r, Interval)
+        and (r.lo + F(5, 4)) ** 2 < 17 < (r.hi + F(5, 4)) ** 2
+        and r.hi - r.lo < F(1, 2**100)
+    )
 
 
 # --- near misses: a constant that is right is not falsified, 1% more is -------------------------------------------
@@ -100,10 +108,14 @@ def test_ppl_with_a_root_gives_an_enclosing_interval():
 NEAR_MISS = {
     "PL modulus": lambda k: cl.pl(quad, F(1) * k, 0, grad=quad_grad),
     "strong convexity": lambda k: cl.strongly_convex(quad, F(1) * k, comparator=[F(0), F(0)], grad=quad_grad),
-    "one-point convexity": lambda k: cl.one_point_convex(quad, F(1) * k, comparator=[F(0), F(0)], grad=quad_grad),
+    "one-point convexity": lambda k: cl.one_point_convex(
+        quad, F(1) * k, comparator=[F(0), F(0)], grad=quad_grad
+    ),
     "KL factor": lambda k: cl.kl(quad, Constant(F(7, 5) * k), F(1, 2), 0, grad=quad_grad),
     "growth": lambda k: GradientGrowth(F(8) / k, 0, g=quad, f=quad, grad=quad_grad),
-    "noise": lambda k: Noise(F(2) / k, 0, moment=lambda w: 2 * (w[0] * w[0] + 16 * (w[1] * w[1])), f=quad, grad=quad_grad),
+    "noise": lambda k: Noise(
+        F(2) / k, 0, moment=lambda w: 2 * (w[0] * w[0] + 16 * (w[1] * w[1])), f=quad, grad=quad_grad
+    ),
     "lower bound": lambda k: BoundedBelow((k - 1) * F(1, 10), quad),
 }
 GRID = [[F(a, 4), F(b, 4)] for a in range(-8, 9) for b in range(-8, 9)]
@@ -161,13 +173,18 @@ def test_tangent_margins_and_output_gradient_slack():
     x = np.array([[1.0, 2.0], [3.0, -1.0]])
     y = np.array([1.0, -1.0])
     v = np.array([0.5, 0.25])
-    model = lambda w: x @ w
+
+    def model(w):
+        return x @ w
+
     q = y * (x @ v)
     assert TangentMargins(q, v, model=model, targets=y).slack([9.0, 9.0]) == pytest.approx(0.0, abs=1e-12)
     assert TangentMargins(q + 0.01, v, model=model, targets=y).slack([9.0, 9.0]) == pytest.approx(-0.01)
-    assert OutputGradient(math.sqrt(10) * 1.000001, model=model).slack([0.0, 0.0]) > 0 > OutputGradient(
-        math.sqrt(10) * 0.99, model=model
-    ).slack([0.0, 0.0])
+    assert (
+        OutputGradient(math.sqrt(10) * 1.000001, model=model).slack([0.0, 0.0])
+        > 0
+        > OutputGradient(math.sqrt(10) * 0.99, model=model).slack([0.0, 0.0])
+    )
 
 
 def test_start_computes_the_distance_rounded_upwards():
@@ -200,7 +217,9 @@ BAD = {
     "region": lambda: Smooth(1.0, region="everywhere"),
     "evidence": lambda: Smooth(1.0, evidence="sure"),
     "slack without functions": lambda: ProxyPL(None, None, 0, 1, 1).slack([1.0]),
-    "vector-valued f": lambda: ProxyConvexity(quad, lambda w: w, 0.0, comparator=np.zeros(2)).slack([1.0, 2.0]),
+    "vector-valued f": lambda: ProxyConvexity(quad, lambda w: w, 0.0, comparator=np.zeros(2)).slack(
+        [1.0, 2.0]
+    ),
     "zeta above one": lambda: cl.quasar_convex(quad, 2.0, minimiser=[0.0, 0.0]),
     "m from above": lambda: cl.strongly_convex(quad, Constant(1.0, "upper"), comparator=[0.0, 0.0]),
     "smoothness at one point": lambda: Smooth(1.0, quad).slack([1.0, 1.0]),

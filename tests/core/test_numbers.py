@@ -9,17 +9,44 @@ from flint import arb, ctx, fmpq
 
 from proxyconvex.core.errors import InvalidInputError
 from proxyconvex.core.numbers import (
-    Interval, exact, exp, inner, log, lower_float, maximum, minimum, norm_upper, power, sqrt, subtract, upper, upper_float,
+    Interval,
+    exact,
+    exp,
+    inner,
+    log,
+    lower_float,
+    maximum,
+    minimum,
+    norm_upper,
+    power,
+    sqrt,
+    subtract,
+    upper,
+    upper_float,
 )  # fmt: skip
 
-POINTS = [F(1, 3), F(7), F(10**20 + 1), F(1, 10**15), F(2), F(3, 2), F(1) + F(1, 2**40), F(0.1), F(123457, 1000)]
+POINTS = [
+    F(1, 3),
+    F(7),
+    F(10**20 + 1),
+    F(1, 10**15),
+    F(2),
+    F(3, 2),
+    F(1) + F(1, 2**40),
+    F(0.1),
+    F(123457, 1000),
+]
 
 
 def oracle(name, x, e=None):
     old, ctx.prec = ctx.prec, 600
     try:
         ball = arb(fmpq(x.numerator, x.denominator))
-        value = {"exp": ball.exp, "log": ball.log}[name]() if e is None else ball ** arb(fmpq(e.numerator, e.denominator))
+        value = (
+            {"exp": ball.exp, "log": ball.log}[name]()
+            if e is None
+            else ball ** arb(fmpq(e.numerator, e.denominator))
+        )
         mid, _, exponent = value.mid_rad_10exp(120)
         return F(int(mid)) * F(10) ** int(exponent)
     finally:

@@ -28,7 +28,9 @@ def test_covers_ball_is_not_fooled_by_rounding():
     assert not Ball([0.0], 1.0).covers_ball([0.25], F(3, 4) + F(1, 10**30))
     big = Ball(np.zeros(10_000), 1.0)
     assert big.covers_ball(np.zeros(10_000), 1.0)
-    assert big.covers_ball(np.full(10_000, 1e-3), 0.899) and not big.covers_ball(np.full(10_000, 1e-3), 0.9000001)
+    assert big.covers_ball(np.full(10_000, 1e-3), 0.899) and not big.covers_ball(
+        np.full(10_000, 1e-3), 0.9000001
+    )
 
 
 def test_per_neuron_balls():

@@ -10,7 +10,21 @@ from scipy.optimize import minimize_scalar
 from proxyconvex.core.errors import InvalidInputError
 from proxyconvex.core.numbers import Interval, lower, upper
 from proxyconvex.core.theorems import (
-    T1, T1_LAST, T1_SHARP, T2, T3, T3_SAMPLES, T3_STEPS, T3_VIRTUAL, T3T5, T4, T4T5, T6, T6_AZUMA, T8, THEOREMS,
+    T1,
+    T1_LAST,
+    T1_SHARP,
+    T2,
+    T3,
+    T3_SAMPLES,
+    T3_STEPS,
+    T3_VIRTUAL,
+    T3T5,
+    T4,
+    T4T5,
+    T6,
+    T6_AZUMA,
+    T8,
+    THEOREMS,
 )  # fmt: skip
 
 PL = {"eta": F(1, 2), "L": F(3, 2), "Delta": F(5, 3), "mu": F(1, 4), "xi": F(1, 10), "alpha": F(2)}
@@ -33,7 +47,10 @@ CASES = {
     "T4T5": (T4T5, SMOOTH),
     "T6": (T6, {**PC, "M": F(2), "delta": F(1, 20), "u": F(1)}),
     "T6 with mean": (T6, {**PC, "M": F(2), "delta": F(1, 20), "u": F(1), "h_mean": F(1, 50)}),
-    "T6-azuma": (T6_AZUMA, {"eta": F(1, 5), "R": F(7, 3), "C": F(4), "D": F(5), "h": F(1, 9), "delta": F(1, 20)}),
+    "T6-azuma": (
+        T6_AZUMA,
+        {"eta": F(1, 5), "R": F(7, 3), "C": F(4), "D": F(5), "h": F(1, 9), "delta": F(1, 20)},
+    ),
 }
 
 
@@ -52,7 +69,10 @@ def test_float_fraction_and_interval_agree(name, T):
 @pytest.mark.parametrize("name", CASES, ids=str)
 def test_wide_intervals_contain_the_exact_value(name):
     theorem, c = CASES[name]
-    wide = {k: v if k in ("alpha", "u", "delta") else Interval(v * F(999, 1000), v * F(1001, 1000)) for k, v in c.items()}
+    wide = {
+        k: v if k in ("alpha", "u", "delta") else Interval(v * F(999, 1000), v * F(1001, 1000))
+        for k, v in c.items()
+    }
     box, exact = theorem.bound(25, **wide), theorem.bound(25, **c)
     assert lower(box) <= lower(exact) and upper(exact) <= upper(box)
 
@@ -104,7 +124,10 @@ def test_best_step_matches_numerical_minimisation(theorem, c, top):
     T = 200
     f = {k: float(v) for k, v in c.items() if k != "eta"}
     best = minimize_scalar(
-        lambda eta: theorem.bound(T, eta=eta, **f), bounds=(1e-9, top * (1 - 1e-9)), method="bounded", options={"xatol": 1e-11}
+        lambda eta: theorem.bound(T, eta=eta, **f),
+        bounds=(1e-9, top * (1 - 1e-9)),
+        method="bounded",
+        options={"xatol": 1e-11},
     )
     eta = theorem.step_size(T, **c)
     assert theorem.bound(T, eta=eta, **f) <= best.fun * (1 + 1e-9)
@@ -146,7 +169,9 @@ def test_t1_sharp_is_attained_exactly(T, eta):
     assert T1_SHARP.bound(T, eta=eta, L=L, Delta=f.drop(), mu=F(2), xi=F(0), alpha=F(2)) == worst
     assert T1.bound(T, eta=eta, L=L, Delta=f.drop(), mu=F(2), xi=F(0), alpha=F(2)) >= worst
     if T > 1:  # a constant 1% better would be false
-        assert T1_SHARP.bound(T, eta=eta, L=L, Delta=f.drop(), mu=F(2), xi=F(0), alpha=F(2)) * F(99, 100) < worst
+        assert (
+            T1_SHARP.bound(T, eta=eta, L=L, Delta=f.drop(), mu=F(2), xi=F(0), alpha=F(2)) * F(99, 100) < worst
+        )
 
 
 def test_the_sharp_bracket_is_false_for_the_average():
@@ -164,7 +189,13 @@ def test_the_sharp_bracket_is_false_for_the_average():
 @pytest.mark.parametrize("T", [1, 2, 7, 60])
 @pytest.mark.parametrize(
     ("A", "C", "h", "eta", "s"),
-    [(0.0, 4.0, 0.0, 0.1, 0.2), (0.0, 4.0, 0.3, 0.1, 0.05), (2.0, 0.0, 0.1, 0.3, 0.4), (2.0, 1.0, 0.1, 0.2, 0.11), (1.0, 0.5, 0.0, 0.9, 0.5)],
+    [
+        (0.0, 4.0, 0.0, 0.1, 0.2),
+        (0.0, 4.0, 0.3, 0.1, 0.05),
+        (2.0, 0.0, 0.1, 0.3, 0.4),
+        (2.0, 1.0, 0.1, 0.2, 0.11),
+        (1.0, 0.5, 0.0, 0.9, 0.5),
+    ],
 )
 def test_t3_virtual_is_attained_by_an_explicit_run(T, A, C, h, eta, s):
     """Backwards from w_{T-1} - s d = v in the plane, every PC and growth inequality an equality, all g_t equal."""
@@ -195,7 +226,9 @@ def test_t3_virtual_closed_form_for_bounded_gradients():
             G, R, h = 1.7, 2.0, 0.4
             closed = h + math.sqrt(G**2 * R**2 + T * (T - 1) * eta**2 * G**4) - (T - 1) * eta * G**2
             one = h + G * R
-            assert T3_VIRTUAL.bound(T, eta=eta, R=R, A=0.0, C=G**2, h=h) == pytest.approx(min(closed, one), rel=1e-12)
+            assert T3_VIRTUAL.bound(T, eta=eta, R=R, A=0.0, C=G**2, h=h) == pytest.approx(
+                min(closed, one), rel=1e-12
+            )
 
 
 def test_t3_virtual_step_minimises():
@@ -220,10 +253,14 @@ def test_published_forms_follow():
         published = SMOOTH["h"] + SMOOTH["R"] ** 2 / (2 * SMOOTH["eta"] * T) + SMOOTH["Delta"] / T
         assert T4.bound(T, **SMOOTH) <= published
     at_edge = {**SMOOTH, "eta": 1 / SMOOTH["L"]}
-    assert T4.bound(7, **at_edge) == at_edge["h"] + at_edge["R"] ** 2 * at_edge["L"] / 14 + at_edge["Delta"] / 7
+    assert (
+        T4.bound(7, **at_edge) == at_edge["h"] + at_edge["R"] ** 2 * at_edge["L"] / 14 + at_edge["Delta"] / 7
+    )
     # T3 with theta: eta = theta/A and C = 0 gives [h + A R^2/(2 theta T)]/(1 - theta/2)
     theta = F(2, 3)
-    assert T3.bound(50, eta=theta / 3, R=F(2), A=F(3), C=F(0), h=F(1, 7)) == (F(1, 7) + F(12) / (2 * theta * 50)) / (1 - theta / 2)
+    assert T3.bound(50, eta=theta / 3, R=F(2), A=F(3), C=F(0), h=F(1, 7)) == (
+        F(1, 7) + F(12) / (2 * theta * 50)
+    ) / (1 - theta / 2)
     # T6 with u = 1: factor 1/(1 - 1/e)
     t6 = T6.bound(100, eta=0.1, R=1.0, A=1.0, C=0.0, h=0.02, M=1.0, delta=0.05)
     observed = (0.02 + 1 / 20) / 0.95

@@ -27,24 +27,24 @@ from .numbers import (
     subtract,
     upper,
 )
-from .premises import Constant, constant, fit, gradient, same_point
+from .premises import Constant, Side, constant, fit, gradient, needed, same_point
 from .references import PROXYCONVEX_NOTES
 from .regions import Ball, affine, exact_point, intersect
 
 
-def _worst_side(what: str, constants: Sequence[Constant]) -> str:
+def _worst_side(constants: Sequence[Constant]) -> Side:
     """Side of a sum of constants: exact if all are, one side if none is on the other."""
-    sides = {c.side for c in constants} - {"exact"}
+    sides: set[Side] = {c.side for c in constants if c.side != "exact"}
     if "estimate" in sides or len(sides) > 1:
         return "estimate"
     return sides.pop() if sides else "exact"
 
 
-def _sum_of(pairs: Sequence[tuple[Any, Callable[..., Any]]]) -> Callable[[Any], Any]:
+def _sum_of(pairs: Sequence[tuple[Any, Callable[..., Any] | None]]) -> Callable[[Any], Any]:
     """``w -> sum c_i f_i(w)``."""
 
     def total(w: Any) -> Any:
-        return sum((fit(c, w) * f(w) for c, f in pairs), 0)
+        return sum((fit(c, w) * needed("f", f)(w) for c, f in pairs), 0)
 
     return total
 
@@ -58,7 +58,7 @@ def _weighted(weights: Sequence[Constant], constants: Sequence[Constant]) -> Con
     value = sum(
         (exact(w.value) * exact(c.value) for w, c in zip(weights, constants, strict=True)), Fraction(0)
     )
-    return Constant(value, _worst_side("h", constants))
+    return Constant(value, _worst_side(constants))
 
 
 def combine(conditions: Sequence[ProxyConvexity], weights: Sequence[Any] | None = None) -> ProxyConvexity:
@@ -173,7 +173,9 @@ def reparametrise(condition: ProxyConvexity, matrix: Any, offset: Any, comparato
     _require_functions([condition])
     m, b = _as_map(matrix, offset)
     if len(exact_point(comparator)) != m.shape[1] or len(exact_point(condition.comparator)) != m.shape[0]:
-        raise InvalidInputError("matrix", m.shape, "shape (p, q) for a comparator v of length p and u' of length q")
+        raise InvalidInputError(
+            "matrix", m.shape, "shape (p, q) for a comparator v of length p and u' of length q"
+        )
     image = affine(exact_point(np.asarray(matrix)), exact_point(np.asarray(offset)), exact_point(comparator))
     target = exact_point(condition.comparator)
     evidence = condition.evidence
@@ -207,8 +209,8 @@ def reparametrise(condition: ProxyConvexity, matrix: Any, offset: Any, comparato
     elif not isinstance(h, Constant):
         h = lambda v: h_of(v)  # noqa: E731
     return ProxyConvexity(
-        lambda u: condition.f(image_of(u)),
-        lambda u: condition.g(image_of(u)),
+        lambda u: needed("f", condition.f)(image_of(u)),
+        lambda u: needed("g", condition.g)(image_of(u)),
         h,
         comparator=comparator,
         grad=grad,

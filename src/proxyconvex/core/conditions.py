@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal, final
 from .errors import InvalidInputError
 from .evidence import Evidence
 from .numbers import absolute, inner, is_exact, is_exact_point, norm_sq, power, subtract
-from .premises import Constant, Premise, evaluate, fit, gradient, require_callable, takes_two
+from .premises import Constant, Premise, evaluate, fit, gradient, needed, require_callable, takes_two
 from .references import FREI_GU_2021, Reference
 from .regions import checked_point
 
@@ -104,11 +104,11 @@ class ProxyConvexity(Premise):
 
     def slack(self, w: Any) -> Any:
         """``<grad f(w), w - v> - g(w) + h``."""
-        require_callable("g", self.g)
+        g = needed("g", self.g)
 
         def formula(u: Any) -> Any:
             d = gradient(self.f, self.grad, u)
-            return inner(d, subtract(u, fit(self.comparator, u))) - self.g(u) + self.level_at(u)
+            return inner(d, subtract(u, fit(self.comparator, u))) - g(u) + self.level_at(u)
 
         return evaluate(formula, w)
 
@@ -158,11 +158,11 @@ class ProxyPL(Premise):
 
     def slack(self, w: Any) -> Any:
         """``||grad f(w)||^alpha - (mu/2) (g(w) - xi)``."""
-        require_callable("g", self.g)
+        g = needed("g", self.g)
 
         def formula(u: Any) -> Any:
             strength = power(norm_sq(gradient(self.f, self.grad, u)), _half(self.alpha.value))
-            return strength - fit(self.mu, u) / 2 * (self.g(u) - fit(self.xi, u))
+            return strength - fit(self.mu, u) / 2 * (g(u) - fit(self.xi, u))
 
         return evaluate(formula, w)
 
@@ -207,13 +207,13 @@ class Smooth(Premise):
         return self._pair(w, other, lambda gap: gap)
 
     def _pair(self, w: Any, other: Any, size: Function) -> Any:
-        require_callable("f", self.f)
+        f = needed("f", self.f)
         if other is None:
             raise InvalidInputError("other", None, "a second point", "Smoothness compares two points.")
 
         def formula(a: Any, b: Any) -> Any:
             step = subtract(b, a)
-            gap = self.f(b) - self.f(a) - inner(gradient(self.f, self.grad, a), step)
+            gap = f(b) - f(a) - inner(gradient(self.f, self.grad, a), step)
             return fit(self.L, a) / 2 * norm_sq(step) - size(gap)
 
         return evaluate(formula, w, other)
@@ -242,8 +242,8 @@ class BoundedBelow(Premise):
 
     def slack(self, w: Any) -> Any:
         """``f(w) - f_star``."""
-        require_callable("f", self.f)
-        return evaluate(lambda u: self.f(u) - fit(self.f_star, u), w)
+        f = needed("f", self.f)
+        return evaluate(lambda u: f(u) - fit(self.f_star, u), w)
 
     @property
     def statement(self) -> str:
@@ -289,11 +289,11 @@ class GradientGrowth(Premise):
 
     def slack(self, w: Any) -> Any:
         """``A g(w) + C - E||d||^2``."""
-        require_callable("g", self.g)
+        g = needed("g", self.g)
 
         def formula(u: Any) -> Any:
             square = self.moment(u) if self.moment else norm_sq(gradient(self.f, self.grad, u))
-            return fit(self.A, u) * self.g(u) + fit(self.C, u) - square
+            return fit(self.A, u) * g(u) + fit(self.C, u) - square
 
         return evaluate(formula, w)
 
@@ -337,11 +337,11 @@ class Noise(Premise):
 
     def slack(self, w: Any) -> Any:
         """``rho ||grad f(w)||^2 + sigma2 - E||grad f(w; z)||^2``."""
-        require_callable("moment", self.moment)
+        moment = needed("moment", self.moment)
 
         def formula(u: Any) -> Any:
             full = norm_sq(gradient(self.f, self.grad, u))
-            return fit(self.rho, u) * full + fit(self.sigma2, u) - self.moment(u)
+            return fit(self.rho, u) * full + fit(self.sigma2, u) - moment(u)
 
         return evaluate(formula, w)
 

@@ -42,7 +42,7 @@ def exact(x: Any) -> Fraction | Interval:
     if isinstance(x, int | np.integer):
         return Fraction(int(x))
     if isinstance(x, Rational):
-        return Fraction(x.numerator, x.denominator)
+        return Fraction(int(x.numerator), int(x.denominator))
     if isinstance(x, float | np.floating):
         return _from_float(float(x))
     if getattr(x, "shape", None) == () and hasattr(x, "item"):
@@ -112,6 +112,9 @@ class Interval:
         other = Interval(x)
         return self.lo <= other.lo and other.hi <= self.hi
 
+    def __float__(self) -> float:
+        return float((self.lo + self.hi) / 2)
+
     def __neg__(self) -> Interval:
         return Interval(-self.hi, -self.lo)
 
@@ -158,7 +161,7 @@ class Interval:
         return NotImplemented if o is None else o / self
 
     def __pow__(self, exponent: Any) -> Interval:
-        return interval_power(self, exponent)
+        return Interval(interval_power(self, exponent))
 
     def _decide(self, other: Any, yes: Callable[..., bool], no: Callable[..., bool], sign: str) -> bool:
         o = self._lift(other)

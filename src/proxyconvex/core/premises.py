@@ -155,6 +155,15 @@ def require_callable(what: str, value: Any, optional: bool = False) -> None:
         raise InvalidInputError(what, value, "a function of w" + (" or None" if optional else ""))
 
 
+def needed(what: str, value: Callable[..., Any] | None) -> Callable[..., Any]:
+    """The function itself; refused if it was not given."""
+    if value is None:
+        raise InvalidInputError(
+            what, None, "a function of w", "This premise was given by its constants alone; it has no slack."
+        )
+    return value
+
+
 def takes_two(function: Callable[..., Any]) -> bool:
     """Whether a function has two positional parameters without defaults."""
     try:

@@ -11,7 +11,7 @@ import numpy as np
 from .errors import InvalidInputError
 from .evidence import Evidence
 from .numbers import lower, norm_upper, upper
-from .premises import Constant, Premise, evaluate, fit, require_callable
+from .premises import Constant, Premise, evaluate, fit, needed, require_callable
 from .regions import checked_point, distance_upper
 
 
@@ -200,13 +200,13 @@ class TangentMargins(Premise):
 
     def slack(self, w: Any) -> Any:
         """Smallest over the rows of the tangent margin minus ``q_i``."""
-        require_callable("model", self.model)
+        model = needed("model", self.model)
         if self.targets is None:
             raise InvalidInputError("targets", None, "a vector of -1 and +1")
         import jax
 
         def formula(u: Any) -> Any:
-            outputs, change = jax.jvp(self.model, (u,), (fit(self.comparator, u) - u,))
+            outputs, change = jax.jvp(model, (u,), (fit(self.comparator, u) - u,))
             return (self.targets * (outputs + change) - self.margins).min()
 
         return evaluate(formula, w)
@@ -235,11 +235,11 @@ class OutputGradient(Premise):
 
     def slack(self, w: Any) -> Any:
         """``G^2`` minus the largest squared gradient norm."""
-        require_callable("model", self.model)
+        model = needed("model", self.model)
         import jax
 
         def formula(u: Any) -> Any:
-            jacobian = jax.jacrev(self.model)(u)
+            jacobian = jax.jacrev(model)(u)
             return fit(self.G, u) ** 2 - (jacobian.reshape(jacobian.shape[0], -1) ** 2).sum(axis=1).max()
 
         return evaluate(formula, w)

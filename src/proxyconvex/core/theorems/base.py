@@ -87,12 +87,12 @@ class Theorem(abc.ABC):
         """Whether the theorem applies; every failing premise is named."""
 
     @abc.abstractmethod
-    def bound(self, T: int, **constants: Any) -> Any:
-        """The promised upper bound after ``T`` steps, in the arithmetic of its arguments."""
+    def bound(self, *args: Any, **constants: Any) -> Any:
+        """``bound(T, name=value, ...)``: the promise after ``T`` steps, in the arithmetic of its arguments."""
 
     @abc.abstractmethod
-    def step_size(self, T: int, **constants: Any) -> float:
-        """The admissible step size with the smallest bound (as a float; any admissible step is valid)."""
+    def step_size(self, *args: Any, **constants: Any) -> float:
+        """``step_size(T, name=value, ...)``: the admissible step size with the smallest bound (as a float; any admissible step is valid)."""
 
     def level(self, **constants: Any) -> Any:
         """What the bound is measured against in `steps`: ``xi`` or ``h``."""
@@ -152,7 +152,9 @@ class Theorem(abc.ABC):
     @staticmethod
     def _links(link: ErrorLink, answer: Accepted) -> bool:
         """Whether the link speaks of the proxy this theorem bounds, with its factor known from the safe side."""
-        known = [p.g for p in answer.premises if getattr(p, "g", None) is not None]
+        known = [
+            g for g in (getattr(p, "g", None) for p in answer.premises if p is not link) if g is not None
+        ]
         return link.factor.side in ("exact", "upper") and (link.g is None or not known or link.g is known[0])
 
     def error_bound(self, answer: Accepted, method: Method) -> float | None:

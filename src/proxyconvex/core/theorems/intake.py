@@ -153,7 +153,7 @@ class Intake:
 
     def same_objective(self, *premises: Premise | None) -> None:
         """Premises that carry an objective must carry the same one."""
-        given = [p.f for p in premises if p is not None and getattr(p, "f", None) is not None]
+        given = [f for f in (getattr(p, "f", None) for p in premises) if f is not None]
         self.require(
             all(f is given[0] for f in given),
             "needs all premises about the same objective f, and different functions were given",

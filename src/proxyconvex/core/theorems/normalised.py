@@ -165,19 +165,21 @@ class NormalisedErrors(Theorem):
             or not isinstance(method.step, NormalisedStep)
         ):
             return take.finish("best-iterate-error")
-        return self._smallest_k(take, margins.margins, method, G, R)
+        return self._smallest_k(take, margins.margins, method.step, method.steps, G, R)
 
-    def _smallest_k(self, take: Intake, q: np.ndarray, method: Method, G: Fraction, R: Fraction) -> Answer:
-        n, c, floor = q.size, Fraction(method.step.c), Fraction(method.step.floor)
+    def _smallest_k(
+        self, take: Intake, q: np.ndarray, step: NormalisedStep, T: int, G: Fraction, R: Fraction
+    ) -> Answer:
+        n, c, floor = q.size, Fraction(step.c), Fraction(step.floor)
         first = max(1, math.ceil(2 * n * floor))
 
         def fits(k: int) -> bool:
             S = Fraction(error_level(q, k))
-            return S > 0 and self.progress(method.steps, c=c, G=G, S=S) > R**2
+            return S > 0 and self.progress(T, c=c, G=G, S=S) > R**2
 
         if first > n or not fits(n):
             S = error_level(q, n)
-            found = float(self.progress(method.steps, c=c, G=G, S=Fraction(S)))
+            found = float(self.progress(T, c=c, G=G, S=Fraction(S)))
             take.fail(
                 f"needs T c (2 S_k - c G^2) > R^2 = {float(R * R):.6g} for some k with floor <= k/(2n), and even for k = n = {n} "
                 f"it is {found:.6g} (S_n = {S:.6g})",

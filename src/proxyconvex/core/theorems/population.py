@@ -123,7 +123,7 @@ class FreedmanPopulation(Theorem):
             and upper(pc.h.value) >= 0
         ):
             mean = upper(pc.h.value)
-        if take.failures:
+        if take.failures or delta is None:
             return take.finish("population-proxy")
         extra = {} if mean is None or mean >= found["h"] else {"h_mean": mean}
         return take.finish(
@@ -202,7 +202,7 @@ class AzumaPopulation(Theorem):
             D = upper(projection_range(method.projection.radius, pc.comparator).value)
         else:
             take.fail("needs a sure bound D on ||w_t - v||", None, "IterateRange(D) or a projection")
-        if take.failures:
+        if take.failures or delta is None:
             return take.finish("average-proxy")
         found.pop("A")
         quantity = (

@@ -60,7 +60,7 @@ def virtual_step(T: int, *, eta: Any, R: Any, A: Any, C: Any, h: Any) -> Fractio
     s = 2 * c / root if root > 0 else e
     if not (math.isfinite(s) and s > 0):
         s = e
-    return min(Fraction(s), 1 / exact(A)) if a > 0 else Fraction(s)
+    return min(Fraction(s), 1 / upper(A)) if a > 0 else Fraction(s)
 
 
 def virtual_bound(T: int, *, eta: Any, R: Any, A: Any, C: Any, h: Any, s: Any = None) -> Any:

@@ -45,7 +45,7 @@ def _collect(
             "ON_TRACE",
             "BoundedBelow on the whole space",
         )
-    if None not in (eta, L, Delta) and eta * L < 2:
+    if eta is not None and L is not None and Delta is not None and eta * L < 2:
         radius = upper(reach(method.steps, eta, L, Delta))
         for premise in (pl, *(() if sharp else (smooth, below))):
             take.within_reach(premise, start.point if start else None, radius, "w_0")

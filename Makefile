@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: help install dev torch demo test lint format docs bench table clean
+.PHONY: help install dev torch demo test lint format docs bench clean
 
 help:
 	@echo "make demo    plan, train, audit and certify a guarantee on real data; writes runs/demo/report.html"

@@ -96,7 +96,9 @@ def main() -> None:
         results.append({**target, "runs": rows})
         # Written after every target, so that an interrupted benchmark keeps what it has.
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(json.dumps({"environment": environment(), "results": results}, indent=1) + "\n")
+        arguments.out.write_text(
+            json.dumps({"environment": environment(), "results": results}, indent=1) + "\n"
+        )
 
 
 if __name__ == "__main__":

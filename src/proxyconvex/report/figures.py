@@ -236,7 +236,7 @@ def _rect(style: str, left: float, top: float, right: float, bottom: float) -> s
 
 
 def _axes(chart: Chart, x: Scale, y: Scale, box: tuple[float, float, float, float], width: int) -> list[str]:
-    left, right, top, bottom = box
+    left, right, _top, bottom = box
     out = [f'<text class="axis-name" x="{left - 48:.0f}" y="13">{escape(chart.y_label)}</text>']
     for pixel, label in y.ticks(4 if chart.size == "small" else 7, as_percent=chart.as_percent):
         out.append(f'<path class="grid" d="M{left:.1f} {pixel:.1f}H{right:.1f}"/>')

@@ -118,7 +118,7 @@ def choose_scale(
     if not v.size:
         return Scale("linear", 0.0, 1.0, start, stop)
     low, high = float(v.min()), float(v.max())
-    if signed or low >= 0 and low < 0.4 * high:
+    if signed or (low >= 0 and low < 0.4 * high):
         low, high = min(low, 0.0), max(high, 0.0)
     if not high > low:
         pad = abs(high) * 0.5 or 1.0

@@ -133,7 +133,7 @@ def _slack(
     """Slack of recorded values ``y``; ``known`` at step ``at`` is the smallest over every step, if kept."""
     ends = last >= x[-1]
     y_inside = np.where(x <= last, y, np.nan)
-    usable = math.isfinite(known) and (ends or at is not None and at <= last)
+    usable = math.isfinite(known) and (ends or (at is not None and at <= last))
     scope = "over every step" if usable else "over the recorded steps"
     scope += "" if ends else f" up to step {number(last)}"
     least, where = (known, at) if usable else (math.nan, None)

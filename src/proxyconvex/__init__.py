@@ -51,7 +51,15 @@ _EXPORTS = {
     ),
     **dict.fromkeys(("WholeSpace", "Ball", "PerNeuronBalls", "Product", "intersect"), "core.regions"),
     **dict.fromkeys(
-        ("Start", "IIDRows", "BoundedProxy", "IterateRange", "Confidence", "TangentMargins", "OutputGradient"),
+        (
+            "Start",
+            "IIDRows",
+            "BoundedProxy",
+            "IterateRange",
+            "Confidence",
+            "TangentMargins",
+            "OutputGradient",
+        ),
         "core.setting",
     ),
     "Constant": "core.premises",

@@ -31,7 +31,21 @@ SETTINGS = {
     "leaky-T3e": {"family": "leaky-relu-noise", "width": 8, "steps": 3000},
     "leaky-T6e": {"family": "leaky-relu-noise", "width": 8, "one_pass": True},
     "leaky-T8": {"family": "leaky-relu-noise", "width": 8, "method": "normalised-gd"},
-    "leaky-T1": {"family": "leaky-relu-noise", "width": 8, "method": "gd", "activation": "smooth-leaky", "steps": 300},
+    "leaky-T3f": {
+        "family": "leaky-relu-noise",
+        "width": 8,
+        "method": "gd",
+        "activation": "smooth-leaky",
+        "steps": 300,
+    },
+    # Three steps promise nothing, but T1 is what says so.
+    "leaky-T1": {
+        "family": "leaky-relu-noise",
+        "width": 8,
+        "method": "gd",
+        "activation": "smooth-leaky",
+        "steps": 3,
+    },
 }
 
 
@@ -51,6 +65,7 @@ def test_promises_are_kept_and_certified(made: dict, name: str, tmp_path) -> Non
     result = audit(plan, run)
     assert result.consistent, [c for c in result.checks if not c.ok]
     assert result.measured["value"] <= plan.guarantee.bound
+    assert plan.guarantee.theorem == name.split("-")[1]
     assert result.measured["error"] <= plan.guarantee.error_bound
     names = {c.name for c in result.checks}
     assert {"finite", "trace-identity", "promise", "step-size"} <= names
@@ -64,7 +79,9 @@ def test_promises_are_kept_and_certified(made: dict, name: str, tmp_path) -> Non
 @pytest.fixture(scope="module")
 def linear() -> tuple:
     """A network without a kink (leak 1), where the tangent margins hold with equality: nothing is left to hide behind."""
-    plan = pc.plan(separable(), family="leaky-relu-noise", width=4, slope=1.0, method="normalised-gd", init_scale=0.0)
+    plan = pc.plan(
+        separable(), family="leaky-relu-noise", width=4, slope=1.0, method="normalised-gd", init_scale=0.0
+    )
     return plan, pc.run(plan)
 
 
@@ -120,13 +137,32 @@ def test_smoothness_one_per_cent_too_small() -> None:
         data, family="leaky-relu-noise", width=1, slope=1.0, activation="smooth-leaky", method="gd", steps=1,
         init_scale=0.0, preprocessing=plain,
     )  # fmt: skip
-    small = replace(plan, method=GradientDescent(ConstantStep(1e-3), 1), guarantee=replace(plan.guarantee, theorem="T1", quantity="best-slope", bound=1.0))
+    small = replace(
+        plan,
+        method=GradientDescent(ConstantStep(1e-3), 1),
+        guarantee=replace(plan.guarantee, theorem="T1", quantity="best-slope", bound=1.0),
+    )
     run = pc.run(small)
     exact = with_derived(small, L=0.25)
     checks = {c.name: c for c in audit(exact, run).checks}
     assert checks["smoothness"].ok, checks["smoothness"]
     checks = {c.name: c for c in audit(with_derived(small, L=0.25 * 0.99), run).checks}
     assert not checks["smoothness"].ok
+
+
+def test_proxy_pl_one_per_cent_too_strong(made: dict) -> None:
+    plan, _ = made["leaky-T1"]
+    # A comparator with margins, so that the inequality says something on the run.
+    u = np.zeros(plan.features.shape[1])
+    u[0] = 4.0
+    plan = replace(plan, proxy={**plan.proxy, "u": u})
+    run = pc.run(plan)
+    # Its length scales the left side: find the length at which the inequality is tight, then go 1% below.
+    needed = np.max((run.g - run.h) / np.sqrt(run.grad_sq))
+    tight = needed * plan.family.activation.slope
+    assert 0 < tight < 4
+    assert {c.name: c for c in audit(with_derived(plan, u_norm=tight), run).checks}["proxy-pl"].ok
+    assert "proxy-pl" in violated(with_derived(plan, u_norm=0.99 * tight), run)
 
 
 def test_promise_below_the_outcome(made: dict) -> None:
@@ -151,8 +187,10 @@ def test_means_over_seeds(made: dict) -> None:
     assert result.measured["runs"] == 4
     assert "confidence interval" in {c.name: c for c in result.checks}["promise"].sentence
     spread = np.array(result.measured["per_run"])
-    low = replace(plan, guarantee=replace(plan.guarantee, bound=float(spread.mean() - 10 * spread.std() - 1e-6)))
-    assert "promise" in violated(low, runs[0]) if low.guarantee.mode == "every-run" else not audit(low, *runs).consistent
+    low = replace(
+        plan, guarantee=replace(plan.guarantee, bound=float(spread.mean() - 10 * spread.std() - 1e-6))
+    )
+    assert not audit(low, *runs).consistent
 
 
 def test_gd_has_no_seeds(made: dict) -> None:

@@ -91,6 +91,17 @@ def gradient_norm(plan: Plan, trace: Trace) -> AuditCheck:
     return AuditCheck("gradient-norm", ratio <= limit * (1 + TOLERANCE), text, limit - ratio)
 
 
+def proxy_pl(plan: Plan, trace: Trace) -> AuditCheck:
+    """``||grad f|| >= (c/||u||) (g - h)``, the proxy PL inequality of the leaky family (T1)."""
+    factor = plan.derived["u_norm"] / plan.family.describe()["activation"]["slope"]
+    inside = np.isfinite(trace.grad_sq)
+    slack = factor * np.sqrt(trace.grad_sq[inside]) - trace.g[inside] + trace.h[inside]
+    size = trace.g[inside] + trace.h[inside]
+    k = int(np.argmin(slack))
+    text = f"least slack of (||u||/c) ||grad|| - (g - xi) is {slack[k]:.4g}, at step {int(trace.step[inside][k]):,}"
+    return AuditCheck("proxy-pl", bool(np.all(slack >= -TOLERANCE * size)), text, float(slack[k]))
+
+
 def growth(plan: Plan, trace: Trace) -> AuditCheck:
     """``||grad f||^2 <= lambda_max mean|loss'|^2``, seen through ``mean|loss'|^2 <= mean|loss'|`` (T3f)."""
     limit = plan.derived["lambda_max"]
@@ -179,5 +190,5 @@ _CHECKS: dict[str, tuple[Callable[[Plan, Trace], AuditCheck | None], ...]] = {
     "T6e": (start_distance, step_rule, proxy_convexity, gradient_norm, online_errors),
     "T4T5": (start_distance, step_rule, proxy_convexity, smoothness, region),
     "T3T5": (start_distance, step_rule, proxy_convexity, gradient_norm, region),
-    "T1": (step_rule, smoothness),
+    "T1": (step_rule, proxy_pl, smoothness),
 }

@@ -21,6 +21,7 @@ from proxyconvex.core.methods import (
     NormalisedStep,
     PolynomialStep,
 )
+from proxyconvex.core.numbers import Interval
 from proxyconvex.core.premises import Constant
 from proxyconvex.core.regions import Ball
 from proxyconvex.core.setting import (
@@ -194,6 +195,13 @@ def test_constants_on_the_safe_side_are_used():
     premises, method = swap("T1", pl(mu=Constant(3.0, "lower"), xi=Constant(0.1, "upper")))
     got = answer("T1", premises, method)
     assert got.constants["mu"] == 3 and got.constants["xi"] == F(0.1)
+
+
+def test_the_safe_end_of_an_interval_constant_is_used():
+    got = answer(
+        "T1", *swap("T1", pl(mu=Interval(3, 5), xi=Interval(0, F(1, 10))), Smooth(Interval(F(1, 2), 1), f))
+    )
+    assert (got.constants["mu"], got.constants["xi"], got.constants["L"]) == (3, F(1, 10), 1)
 
 
 ON_TRACE = Evidence.ON_TRACE

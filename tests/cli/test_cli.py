@@ -1,0 +1,129 @@
+"""The command line as a user meets it: exit codes, JSON, files, errors, interruption."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+NTK = ["digits:0,1", "--family", "two-layer-ntk", "--width", "64"]
+LEAKY = ["digits:0,1", "--family", "leaky-relu-noise", "--width", "4", "--steps", "2000", "--method", "sgd"]
+
+
+def call(*arguments: str, cwd: Path, expect: int = 0) -> subprocess.CompletedProcess:
+    """Run the command line in a folder and check its exit code."""
+    done = subprocess.run(
+        [sys.executable, "-m", "proxyconvex.cli", *arguments], cwd=cwd, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == expect, (done.stdout, done.stderr)
+    return done
+
+
+@pytest.mark.parametrize("arguments", [NTK, LEAKY], ids=["two-layer-ntk", "leaky-relu-noise"])
+def test_audit_then_verify(tmp_path: Path, arguments: list[str]) -> None:
+    done = call("audit", *arguments, "--out", "run", "--json", cwd=tmp_path)
+    document = json.loads(done.stdout)
+    assert set(document) >= {"family", "data", "method", "step_size", "steps", "guarantee", "measured", "consistent"}
+    assert document["consistent"] is True
+    assert set(document["data"]) == {"name", "n", "d", "digest"}
+    g = document["guarantee"]
+    assert set(g) >= {"theorem", "quantity", "bound", "error_bound", "evidence", "premises"}
+    assert set(document["measured"]) >= {"quantity", "final", "min", "average", "error"}
+    assert document["measured"]["error"] <= g["error_bound"] < 0.5
+    for name in ("certificate.json", "data.npy", "comparator.npy", "trace.npz", "audit.json", "report.html"):
+        assert (tmp_path / "run" / name).stat().st_size > 100, name
+    assert json.loads((tmp_path / "run" / "audit.json").read_text()) == document
+    assert "ACCEPTED" in call("verify", "run/certificate.json", cwd=tmp_path).stdout
+    subprocess.run([sys.executable, "-m", "proxyconvex_checker", "run"], cwd=tmp_path, check=True, capture_output=True)
+
+
+def test_verify_rejects_and_names_the_step(tmp_path: Path) -> None:
+    call("plan", *NTK, "--out", "c", "-q", cwd=tmp_path)
+    array = np.load(tmp_path / "c" / "comparator.npy")
+    array[3, 2] *= 1 + 1e-6
+    np.save(tmp_path / "c" / "comparator.npy", array)
+    done = call("verify", "c/certificate.json", cwd=tmp_path, expect=1)
+    assert "comparator" in done.stdout
+    call("verify", "c/nothing.json", cwd=tmp_path, expect=2)
+    (tmp_path / "c" / "broken.json").write_text("{")
+    call("verify", "c/broken.json", cwd=tmp_path, expect=2)
+
+
+def test_plan_prints_one_json_object_and_trains_nothing(tmp_path: Path) -> None:
+    document = json.loads(call("plan", *NTK, "--json", cwd=tmp_path).stdout)
+    assert document["measured"] is None
+    assert document["consistent"] is None
+    assert not list(tmp_path.iterdir())
+
+
+def test_plan_on_a_file(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((40, 3))
+    rows = "\n".join(f"{a},{b},{c},{'up' if a + 0.3 > 0 else 'down'}" for a, b, c in x)
+    (tmp_path / "data.csv").write_text("a,b,c,label\n" + rows + "\n")
+    document = json.loads(call("plan", "data.csv", "--target", "label", "--width", "64", "--json", cwd=tmp_path).stdout)
+    assert document["data"]["n"] == 40
+    assert document["guarantee"]["error_bound"] < 0.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["plan", "digits:0,1", "--family", "two-layer-nkt"], "Did you mean 'two-layer-ntk'"),
+        (["plan", "digits:0,1", "--width", "7"], "even whole number"),
+        (["plan", "digits:0,1", "--budget", "soon"], "90s, 3min or 1h"),
+        (["plan", "digits:0,1", "--activation", "tanh"], "softplus"),
+        (["plan", "digits:0,1", "--one-pass"], "Options of two-layer-ntk"),
+        (["plan", "digits:0,0"], "two different classes"),
+        (["plan", "missing.csv", "--target", "y"], "Check the path"),
+        (["audit", *NTK, "--runs", "3"], "no randomness"),
+    ],
+    ids=["family", "width", "budget", "activation", "option", "classes", "file", "seeds"],
+)
+def test_bad_input_is_one_readable_message(tmp_path: Path, arguments: list[str], words: str) -> None:
+    done = call(*arguments, cwd=tmp_path, expect=2)
+    assert words in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+
+
+def test_help_and_lists(tmp_path: Path) -> None:
+    assert "exit code" in call("audit", "--help", cwd=tmp_path).stdout.lower()
+    families = call("families", cwd=tmp_path).stdout
+    assert "two-layer-ntk" in families
+    assert "leaky-relu-noise" in families
+    theorems = call("theorems", cwd=tmp_path).stdout
+    assert all(name in theorems for name in ("T1", "T2", "T3", "T4", "T6", "T8"))
+    explained = call("explain", *LEAKY, "-q", cwd=tmp_path).stdout
+    assert all(name in explained for name in ("T3e", "T8", "T1", "no", "yes"))
+    assert call("--version", cwd=tmp_path).stdout.startswith("proxyconvex ")
+
+
+def test_several_seeds(tmp_path: Path) -> None:
+    document = json.loads(call("audit", *LEAKY, "--runs", "3", "--out", "r", "--json", cwd=tmp_path).stdout)
+    assert document["measured"]["runs"] == 3
+    assert document["consistent"] is True
+
+
+def test_interrupted_audit_resumes_to_the_same_bytes(tmp_path: Path) -> None:
+    arguments = ["audit", *LEAKY[:-4], "--steps", "600000", "--method", "sgd", "-q", "--out"]
+    command = [sys.executable, "-m", "proxyconvex.cli", *arguments]
+    process = subprocess.Popen([*command, "cut"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    checkpoint = tmp_path / "cut" / "checkpoint.npz"
+    limit = time.monotonic() + 120
+    while not checkpoint.exists() and process.poll() is None and time.monotonic() < limit:
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGINT)
+    output, errors = process.communicate(timeout=120)
+    assert "Traceback" not in errors
+    if "--resume" not in output:
+        assert process.returncode in (0, 130), errors
+    call(*arguments, "cut", "--resume", cwd=tmp_path)
+    call(*arguments, "whole", cwd=tmp_path)
+    assert (tmp_path / "cut" / "trace.npz").read_bytes() == (tmp_path / "whole" / "trace.npz").read_bytes()

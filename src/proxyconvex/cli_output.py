@@ -97,7 +97,10 @@ def print_families(console: Console) -> None:
 
 
 def print_theorems(console: Console) -> None:
-    """The theorems with their premises, promises and sources."""
+    """The theorems with their premises, promises and sources, then the forms a certificate can state, by family."""
+    from proxyconvex_checker.claim_table import CLAIMS
+
+    from .core.references import REFERENCES
     from .core.theorems import THEOREMS
 
     for theorem in THEOREMS:
@@ -105,3 +108,12 @@ def print_theorems(console: Console) -> None:
         console.print(f"    {escape(theorem.statement)}")
         for reference in theorem.references:
             console.print(f"    {escape(str(reference))}", style="dim")
+    console.print("\n[bold]Certified promises, by family[/]")
+    for (family, theorem, sampling), claim in CLAIMS.items():
+        console.print(
+            f"[bold]{theorem}[/] {family}, {' or '.join(claim.methods)}"
+            + (f", {sampling}" if sampling else "")
+        )
+        console.print(f"    {escape(claim.promise)}")
+        for key in claim.references:
+            console.print(f"    {escape(str(REFERENCES[key]))}", style="dim")

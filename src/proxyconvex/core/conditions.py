@@ -23,7 +23,7 @@ SCOPES = ("full-batch", "expectation", "sample-wise")
 
 
 @final
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ProxyConvexity(Premise):
     """``<grad f(w), w - v> >= g(w) - h(v)`` for all ``w`` in the region (PC).
 
@@ -122,7 +122,7 @@ class ProxyConvexity(Premise):
 
 
 @final
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ProxyPL(Premise):
     """``||grad f(w)||^alpha >= (mu/2) (g(w) - xi)`` for all ``w`` in the region (PPL).
 
@@ -178,7 +178,7 @@ def _half(alpha: Any) -> Any:
 
 
 @final
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Smooth(Premise):
     """``f`` is L-smooth: ``|f(u) - f(w) - <grad f(w), u - w>| <= (L/2) ||u - w||^2``.
 
@@ -225,7 +225,7 @@ class Smooth(Premise):
 
 
 @final
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class BoundedBelow(Premise):
     """``f(w) >= f_star`` for all ``w`` in the region."""
 
@@ -252,7 +252,7 @@ class BoundedBelow(Premise):
 
 
 @final
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class GradientGrowth(Premise):
     """``||d||^2 <= A g(w) + C`` for the gradients ``d`` that the method uses.
 
@@ -307,7 +307,7 @@ class GradientGrowth(Premise):
 
 
 @final
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Noise(Premise):
     """``E||grad f(w; z)||^2 <= rho ||grad f(w)||^2 + sigma2`` with ``E grad f(w; z) = grad f(w)``.
 

@@ -28,7 +28,7 @@ class PremiseRecord:
     value: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Guarantee:
     """What a theorem promises for a method on a problem.
 
@@ -63,6 +63,12 @@ class Guarantee:
     def evidence(self) -> Evidence:
         """The weakest premise's evidence."""
         return min((p.evidence for p in self.premises), default=Evidence.ASSUMED)
+
+    def __repr__(self) -> str:
+        lines = [f"Guarantee by {self.theorem} ({self.mode}): {self.sentence}"]
+        lines += [f"  evidence {self.evidence.name}: {self.evidence.sentence}"]
+        lines += [f"  {p.evidence.name:<9} {p.name}: {p.statement}" for p in self.premises]
+        return "\n".join(lines)
 
     @property
     def vacuous(self) -> bool:

@@ -73,7 +73,7 @@ def constant(what: str, value: Any, minimum: Any = None, strict: bool = False) -
     return wrapped
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Premise(abc.ABC):
     """A condition that a theorem takes as its premise.
 
@@ -138,6 +138,10 @@ class Premise(abc.ABC):
             self.reference,
             float(values[0]) if values else None,
         )
+
+    def __repr__(self) -> str:
+        record = self.record()
+        return f"<{type(self).__name__}: {record.statement} Evidence {record.evidence.name}: {record.evidence.sentence}.>"
 
     def _wrap(self, name: str, minimum: Any = None, strict: bool = False, optional: bool = False) -> None:
         value = getattr(self, name)

@@ -16,7 +16,7 @@ from .regions import checked_point, distance_upper
 
 
 @final
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Start(Premise):
     """Where the run starts.
 
@@ -56,7 +56,7 @@ class Start(Premise):
 
 
 @final
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class IIDRows(Premise):
     """The rows are independent draws from the population the promise speaks of, each used at most once.
 
@@ -72,7 +72,7 @@ class IIDRows(Premise):
 
 
 @final
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class BoundedProxy(Premise):
     """``0 <= g_z(w) <= M`` for every sample and every ``w`` in the region."""
 
@@ -92,7 +92,7 @@ class BoundedProxy(Premise):
 
 
 @final
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class IterateRange(Premise):
     """Every iterate satisfies ``||w_t - v|| <= D`` surely (known before the run, for example by projection)."""
 
@@ -112,7 +112,7 @@ class IterateRange(Premise):
 
 
 @final
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Confidence(Premise):
     """The failure probability ``delta`` of a high-probability promise and the free parameter ``u`` of T6.
 
@@ -147,7 +147,7 @@ class Confidence(Premise):
 
 
 @final
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ErrorLink(Premise):
     """``error(w) <= factor * g(w)``: turns a bound on the proxy into one on the classification error.
 
@@ -171,7 +171,7 @@ class ErrorLink(Premise):
 
 
 @final
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TangentMargins(Premise):
     """Tangent margins: ``y_i (N(w; x_i) + <grad N(w; x_i), V - w>) >= q_i`` for every row, on the region (premise of T8).
 
@@ -218,7 +218,7 @@ class TangentMargins(Premise):
 
 
 @final
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class OutputGradient(Premise):
     """``||grad N(w; x_i)|| <= G`` for every row, on the region (premise of T8)."""
 

@@ -20,7 +20,11 @@ LEAKY = ["digits:0,1", "--family", "leaky-relu-noise", "--width", "4", "--steps"
 def call(*arguments: str, cwd: Path, expect: int = 0) -> subprocess.CompletedProcess:
     """Run the command line in a folder and check its exit code."""
     done = subprocess.run(
-        [sys.executable, "-m", "proxyconvex.cli", *arguments], cwd=cwd, capture_output=True, text=True, timeout=300
+        [sys.executable, "-m", "proxyconvex.cli", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == expect, (done.stdout, done.stderr)
     return done
@@ -30,7 +34,16 @@ def call(*arguments: str, cwd: Path, expect: int = 0) -> subprocess.CompletedPro
 def test_audit_then_verify(tmp_path: Path, arguments: list[str]) -> None:
     done = call("audit", *arguments, "--out", "run", "--json", cwd=tmp_path)
     document = json.loads(done.stdout)
-    assert set(document) >= {"family", "data", "method", "step_size", "steps", "guarantee", "measured", "consistent"}
+    assert set(document) >= {
+        "family",
+        "data",
+        "method",
+        "step_size",
+        "steps",
+        "guarantee",
+        "measured",
+        "consistent",
+    }
     assert document["consistent"] is True
     assert set(document["data"]) == {"name", "n", "d", "digest"}
     g = document["guarantee"]
@@ -41,7 +54,9 @@ def test_audit_then_verify(tmp_path: Path, arguments: list[str]) -> None:
         assert (tmp_path / "run" / name).stat().st_size > 100, name
     assert json.loads((tmp_path / "run" / "audit.json").read_text()) == document
     assert "ACCEPTED" in call("verify", "run/certificate.json", cwd=tmp_path).stdout
-    subprocess.run([sys.executable, "-m", "proxyconvex_checker", "run"], cwd=tmp_path, check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "proxyconvex_checker", "run"], cwd=tmp_path, check=True, capture_output=True
+    )
 
 
 def test_verify_rejects_and_names_the_step(tmp_path: Path) -> None:
@@ -68,7 +83,9 @@ def test_plan_on_a_file(tmp_path: Path) -> None:
     x = rng.standard_normal((40, 3))
     rows = "\n".join(f"{a},{b},{c},{'up' if a + 0.3 > 0 else 'down'}" for a, b, c in x)
     (tmp_path / "data.csv").write_text("a,b,c,label\n" + rows + "\n")
-    document = json.loads(call("plan", "data.csv", "--target", "label", "--width", "64", "--json", cwd=tmp_path).stdout)
+    document = json.loads(
+        call("plan", "data.csv", "--target", "label", "--width", "64", "--json", cwd=tmp_path).stdout
+    )
     assert document["data"]["n"] == 40
     assert document["guarantee"]["error_bound"] < 0.5
 
@@ -114,7 +131,9 @@ def test_several_seeds(tmp_path: Path) -> None:
 def test_interrupted_audit_resumes_to_the_same_bytes(tmp_path: Path) -> None:
     arguments = ["audit", *LEAKY[:-4], "--steps", "600000", "--method", "sgd", "-q", "--out"]
     command = [sys.executable, "-m", "proxyconvex.cli", *arguments]
-    process = subprocess.Popen([*command, "cut"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*command, "cut"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     checkpoint = tmp_path / "cut" / "checkpoint.npz"
     limit = time.monotonic() + 120
     while not checkpoint.exists() and process.poll() is None and time.monotonic() < limit:

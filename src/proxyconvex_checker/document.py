@@ -305,7 +305,7 @@ _certificate = record(
         name=text(60),
         width=integer(1, 2**24),
         activation=record(name=choice(*ACTIVATIONS), slope=real(0.0, 1.0), beta=_positive),
-        init_scale=_positive,
+        init_scale=real(0.0),
         seed=_seed,
         initial_sha256=_digest,
     ),

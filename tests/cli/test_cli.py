@@ -122,6 +122,31 @@ def test_help_and_lists(tmp_path: Path) -> None:
     assert call("--version", cwd=tmp_path).stdout.startswith("proxyconvex ")
 
 
+def test_a_premise_one_per_cent_wrong_exits_with_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dataclasses import replace
+
+    from typer.testing import CliRunner
+
+    import proxyconvex as pc
+    from proxyconvex import cli
+
+    plan = pc.plan(
+        "digits:0,1", family="leaky-relu-noise", width=4, slope=1.0, method="normalised-gd", init_scale=0.0
+    )
+    arguments = ["audit", "digits:0,1", "--out", str(tmp_path / "r"), "-q"]
+    monkeypatch.setattr(cli, "_plan", lambda *_, **__: plan)
+    assert CliRunner().invoke(cli.app, arguments).exit_code == 0
+    # With leak 1 the tangent margins hold with equality, so that margins 1% larger are wrong.
+    wrong = replace(plan, proxy={**plan.proxy, "u": 1.01 * plan.proxy["u"]})
+    monkeypatch.setattr(cli, "_plan", lambda *_, **__: wrong)
+    done = CliRunner().invoke(cli.app, arguments)
+    assert done.exit_code == 1
+    assert done.stdout.startswith("VIOLATED proxy-convexity")
+    document = json.loads((tmp_path / "r" / "audit.json").read_text())
+    assert document["consistent"] is False
+    assert "Violated" in (tmp_path / "r" / "report.html").read_text()
+
+
 def test_several_seeds(tmp_path: Path) -> None:
     document = json.loads(call("audit", *LEAKY, "--runs", "3", "--out", "r", "--json", cwd=tmp_path).stdout)
     assert document["measured"]["runs"] == 3

@@ -258,3 +258,12 @@ def test_a_row_of_zeros_is_refused():
     data = Dataset("zeros", raw, np.array([1.0, -1.0, 1.0, -1.0]))
     with pytest.raises(InvalidInputError, match="row 0"):
         plan(data, preprocessing=Preprocessing((0, 1), center=False, bias=0.0), width=8)
+
+
+@pytest.mark.parametrize("method", ["normalised-gd", "gd"])
+@pytest.mark.parametrize("activation", ["softplus", "relu"])
+def test_contradictory_rows_are_refused_with_a_reason(method, activation):
+    rows = np.repeat([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]], 4, axis=0)
+    data = Dataset("contradiction", rows, np.tile([1.0, -1.0], 6))
+    with pytest.raises(InvalidInputError, match="error below one half"):
+        plan(data, width=32, method=method, activation=activation)

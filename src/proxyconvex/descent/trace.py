@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,9 @@ class Trace:
             f"loss {self.loss[-1]:.4g}, error {self.error[-1]:.4g} (least {self.min_error:.4g} at step "
             f"{self.min_error_step:,}), {len(self.step):,} records>"
         )
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(repr(self))}</pre>"
 
 
 def write_npz(path: str | os.PathLike[str], arrays: dict[str, np.ndarray]) -> Path:

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from proxyconvex_checker import two_layer_ntk
+from proxyconvex_checker import CheckError, two_layer_ntk
 
 from ..families.two_layer_ntk import paired_signs
 from .plan_two_layer_tangent import Tangent
@@ -98,7 +98,11 @@ def mean_loss(q: Float[np.ndarray, " n"]) -> float:
 
 
 def propose(tangents: Sequence[Tangent], steps: int) -> Proposal:
-    """The proposal with the least bound; among scales within `GIVE` of it, the smallest scale."""
+    """The proposal with the least bound; among scales within `GIVE` of it, the smallest scale.
+
+    Raises:
+        CheckError: if no comparator is better than the initial weights.
+    """
     law = Law.of(tangents[0])
 
     def candidate(
@@ -119,6 +123,8 @@ def propose(tangents: Sequence[Tangent], steps: int) -> Proposal:
         other = candidate(best[1], fraction, best[2])
         best = min(best, other, key=lambda c: c[0])
     value, tangent, direction, fraction = best
+    if not direction.norm > 0:
+        raise CheckError("comparator", "the rows contradict each other: no weights do better than the initial ones")
     scale = _smallest_scale(law, tangent, direction, fraction, steps, value)
     eta = fraction * law.largest_step(tangent, scale)
     comparator = tangent.comparator(direction, direction.norm, scale)

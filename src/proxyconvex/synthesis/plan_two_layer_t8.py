@@ -70,6 +70,11 @@ class Certified:
     derived: dict[str, float]
 
 
+def _moves(direction: Direction) -> bool:
+    """Whether there is a direction at all: rows that contradict each other exactly leave none."""
+    return direction.norm > 0
+
+
 def radii(n: int, direction: Direction) -> Float[np.ndarray, " r"]:
     """Distances to try: the typical margin runs from about ``log n`` to a hundred times that."""
     return direction.norm * np.log(2 * n) * np.geomspace(0.5, 200.0, 28)
@@ -86,7 +91,7 @@ def least_steps(tangents: Sequence[Tangent], directions: Sequence[Sequence[Direc
     """The least T for which T8 could promise fewer than k errors at the largest initial scale (infinity if never)."""
     best = np.inf
     for tangent, path in zip(tangents, directions, strict=True):
-        for direction in path:
+        for direction in filter(_moves, path):
             for radius in radii(len(tangent.y), direction)[12::5]:
                 scale = tangent.scales[1]
                 q = direction.margins * (radius / direction.norm) - tangent.remainder(radius, scale)
@@ -103,9 +108,11 @@ def propose(
     points = [
         (tangent, direction, float(radius))
         for tangent, path in zip(tangents, directions, strict=True)
-        for direction in path
+        for direction in filter(_moves, path)
         for radius in radii(len(tangent.y), direction)
     ]
+    if not points:
+        return None
     reach = [_k_at(t, d, r, t.scales[1], steps) for t, d, r in points]
     k = max(min(reach), least)
     if k > len(tangents[0].y):

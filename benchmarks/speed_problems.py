@@ -14,7 +14,12 @@ import numpy as np
 
 from proxyconvex.families.activations import Activation
 from proxyconvex.families.base import MarginProblem, Problem
-from proxyconvex.families.two_layer import forward, forward_backward
+from proxyconvex.families.two_layer import (
+    forward,
+    forward_backward,
+    forward_backward_products,
+    pre_activations,
+)
 
 
 class Neuron(Problem):
@@ -65,6 +70,12 @@ class FastTwoLayer(TwoLayer):
 
     def loss_grad(self, w, x, y):
         return forward_backward(w, x, y, self.activation, self.signs)
+
+    def comparator_rows(self):
+        return pre_activations(self.comparator, self.features)
+
+    def loss_grad_products(self, w, x, y, known):
+        return forward_backward_products(w, x, y, self.activation, self.signs, known)
 
 
 def neuron(n: int, d: int) -> tuple[Neuron, np.ndarray]:

@@ -22,6 +22,9 @@ from .sampling import RowSampler, step_sizes
 # A chunk is sized to about this many floating point operations (some tenths of a second), so that progress is live.
 CHUNK_WORK = 2.5e9
 CHUNK_MEMORY = 2**25
+# Limits of `Engine.tabulate`: bytes of the table, and how much larger than its distance the comparator may be.
+TABLE_MEMORY = 2**28
+TABLE_RATIO = 1e3
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,7 @@ class Engine:
         if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1):
             raise InvalidInputError("chunk", chunk, "a whole number >= 1, or None")
         self.chunk = chunk or chunk_length(used, problem.comparator.size, len(seeds), self.stochastic)
+        self.table: jax.Array | None = None
         step, radius = (
             method.step,
             None if method.projection is None else jnp.asarray(method.projection.radius),
@@ -126,6 +130,20 @@ class Engine:
         self.rule = kernels.Rule(radius=radius)
         if isinstance(step, NormalisedStep):
             self.rule = kernels.Rule(jnp.asarray(step.c), jnp.asarray(step.floor), radius)
+
+    def tabulate(self, initial: Float[np.ndarray, "..."]) -> None:
+        """Let the problem use the structure of single-row gradients, where that is exact enough.
+
+        ``<grad, w - v>`` as a difference of products with w and v loses a factor ``||v|| / ||w - v||`` of precision;
+        with a comparator that is too close for its size it is computed on ``w - v`` itself.
+        """
+        n, v = self.problem.features.shape[0], np.asarray(self.problem.comparator)
+        if not isinstance(self.method, SGD) or self.method.batch_size != 1 or v.size < kernels.LARGE:
+            return
+        runs = initial.reshape(len(self.seeds) if self.many else 1, -1)
+        near = np.linalg.norm(runs - v.reshape(-1), axis=1).min()
+        if 8 * n * v.shape[0] <= TABLE_MEMORY and np.linalg.norm(v) <= TABLE_RATIO * near:
+            self.table = kernels.comparator_rows(self.problem)
 
     def launch(self, w: jax.Array, start: int, count: int, at: Int[np.ndarray, " r"]) -> Flight:
         """Run ``count`` steps from ``w``; ``at`` are the scheduled steps among them. Any thread may call this."""
@@ -143,8 +161,10 @@ class Engine:
             drawn = self._draw(start, count)
             run = kernels.stochastic_many if self.many else kernels.stochastic_chunk
             after, raw, full = jax.block_until_ready(
-                run(self.problem, w, drawn, sizes, jnp.asarray(bounds), jnp.asarray(len(cuts)), self.rule)
-            )
+                run(
+                    self.problem, w, drawn, sizes, jnp.asarray(bounds), jnp.asarray(len(cuts)), self.rule, self.table
+                )
+            )  # fmt: skip
             return Flight(
                 start, count, w, after, raw, full, drawn, sizes, at, np.searchsorted(cuts, at - start)
             )

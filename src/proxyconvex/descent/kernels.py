@@ -19,6 +19,9 @@ from .trace import COLUMNS
 
 FULL_COLUMNS = ("loss", "g", "h", "error", "slope")
 WIDTH = len(COLUMNS)
+# Entries from which sums leave the step's own kernels (see `full_sum`), and pieces `distance_sq` folds into one.
+LARGE = 2048
+FOLD = 8
 
 
 class Rule(NamedTuple):
@@ -35,15 +38,16 @@ class Rule(NamedTuple):
     radius: Float[Array, ""] | None = None
 
 
-def lane_sum(p: Array) -> Float[Array, ""]:
-    """Sum of all entries, over independent lanes first.
+def full_sum(p: Array) -> Float[Array, ""]:
+    """Sum of all entries.
 
-    XLA adds the entries of a full reduction one after the other, which takes longer than the gradient step itself.
-    A matrix goes through a product with ones, a vector through 8 or 16 lanes; the barrier keeps XLA from merging the
-    stages back into one. (Shorter chains are also more accurate.)
+    From `LARGE` entries on XLA hands a plain sum to a vectorised library. The call to it costs more than a short sum,
+    which goes through 8 or 16 independent lanes inside the step's own kernels instead; the barrier keeps XLA from
+    merging the stages back into one chain of additions. (Shorter chains are also more accurate.)
     """
-    if p.ndim > 1:
-        p = lax.optimization_barrier(jnp.ones(p.shape[0]) @ p.reshape(p.shape[0], -1))
+    if p.size >= LARGE:
+        return jnp.sum(p)
+    p = p.reshape(-1)
     lanes = 16 if p.size >= 256 else 8
     whole = p.size // lanes * lanes
     if whole <= lanes:
@@ -52,23 +56,55 @@ def lane_sum(p: Array) -> Float[Array, ""]:
     return head if whole == p.size else head + jnp.sum(p[whole:])
 
 
+def distance_sq(w: Array, v: Array) -> Float[Array, ""]:
+    """``||w - v||^2``, always from the weights themselves.
+
+    Large arrays are folded in eighths first: one loop over both arrays, where `full_sum` would store ``w - v``.
+    """
+    w, v = w.reshape(-1), v.reshape(-1)
+    part = w.size // FOLD
+    if w.size < LARGE:
+        return full_sum((w - v) * (w - v))
+    pieces = [w[k * part : (k + 1) * part] - v[k * part : (k + 1) * part] for k in range(FOLD)]
+    rest = w[FOLD * part :] - v[FOLD * part :]
+    folded = lax.optimization_barrier(sum(r * r for r in pieces))
+    return jnp.sum(folded) if not rest.size else jnp.sum(folded) + jnp.sum(rest * rest)
+
+
+def _products(
+    problem: Problem, w: Array, x: Array, y: Array, known: Array | None
+) -> tuple[Array, Array, Array, list[Array]]:
+    """Loss, predictions and gradient on a batch; then ``<grad, w - v>``, ``||grad||^2`` and ``||w - v||^2``."""
+    v = problem.comparator
+    if known is not None:
+        loss, q, grad, inner, grad_sq = problem.loss_grad_products(w, x, y, known)
+        return loss, q, grad, [inner, grad_sq, distance_sq(w, v)]
+    loss, q, grad = problem.loss_grad(w, x, y)
+    r = w - v
+    return loss, q, grad, [full_sum(grad * r), full_sum(grad * grad), full_sum(r * r)]
+
+
 def _measure(problem: Problem, w: Array, x: Array, y: Array) -> tuple[Array, list[Array]]:
     """Gradient on a batch and the numbers of one row, in the order of `COLUMNS` without ``eta``."""
-    loss, q, grad = problem.loss_grad(w, x, y)
+    loss, q, grad, products = _products(problem, w, x, y, None)
     g, h = problem.proxy(w, q, x, y)
-    r = w - problem.comparator
     row = [
-        loss, jnp.mean(g), jnp.mean(h), lane_sum(grad * r), lane_sum(grad * grad), lane_sum(r * r),
-        jnp.mean(problem.error(q, y)), jnp.mean(problem.slope(q, y)),
+        loss, jnp.mean(g), jnp.mean(h), *products, jnp.mean(problem.error(q, y)), jnp.mean(problem.slope(q, y)),
     ]  # fmt: skip
     return grad, row
 
 
-def _advance(w: Array, grad: Array, eta: Array, rule: Rule) -> Array:
-    """One step and, if asked for, the projection."""
+def _advance(w: Array, grad: Array, eta: Array, products: list[Array], rule: Rule) -> Array:
+    """One step and, if asked for, the projection.
+
+    Adding zero times the measured numbers makes a step of large weights wait for them, so that XLA updates the
+    weights in place; otherwise it copies them first. (If a number is not finite the run ends here anyway.)
+    """
+    if w.size >= LARGE:
+        eta = eta + 0.0 * (products[0] + products[2])
     w = w - eta * grad
     if rule.radius is not None:
-        norm = jnp.sqrt(lane_sum(w * w))
+        norm = jnp.sqrt(full_sum(w * w))
         w = w * jnp.where(norm > rule.radius, rule.radius / norm, 1.0)
     return w
 
@@ -82,7 +118,7 @@ def _full_batch(problem: Problem, w: Array, eta: Array, count: Array, rule: Rule
         w, buffer = carry
         grad, row = _measure(problem, w, problem.features, problem.targets)
         size = eta[t] if rule.c is None else rule.c / jnp.maximum(row[-1], rule.floor)
-        return _advance(w, grad, size, rule), _store(buffer, [*row, size], t)
+        return _advance(w, grad, size, row[3:6], rule), _store(buffer, [*row, size], t)
 
     return lax.fori_loop(0, count, body, (w, jnp.zeros((eta.shape[0], WIDTH))))
 
@@ -115,8 +151,9 @@ def _stochastic(
     bounds: Int[Array, " r"],
     blocks: Array,
     rule: Rule,
+    table: Array | None,
 ) -> tuple[Array, Array, Array]:
-    features, targets, v = problem.features, problem.targets, problem.comparator
+    features, targets = problem.features, problem.targets
     inside = proxy_uses_weights(problem, w, rows.shape[1])
 
     def step(t: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -126,13 +163,11 @@ def _stochastic(
             features.at[drawn].get(mode="promise_in_bounds"),
             targets.at[drawn].get(mode="promise_in_bounds"),
         )
-        _, q, grad = problem.loss_grad(w, x, y)
-        r = w - v
-        numbers = [lane_sum(grad * r), lane_sum(grad * grad), lane_sum(r * r)]
-        if inside:
-            numbers += [jnp.mean(p) for p in problem.proxy(w, q, x, y)]
-        row = jnp.concatenate([jnp.stack(numbers), q])
-        return _advance(w, grad, eta[t], rule), lax.dynamic_update_slice(
+        known = None if table is None else table.at[drawn].get(mode="promise_in_bounds")
+        _, q, grad, products = _products(problem, w, x, y, known)
+        proxies = [jnp.mean(p) for p in problem.proxy(w, q, x, y)] if inside else []
+        row = jnp.concatenate([jnp.stack(products + proxies), q])
+        return _advance(w, grad, eta[t], products, rule), lax.dynamic_update_slice(
             raw, row[None], (t, jnp.zeros_like(t))
         )
 
@@ -191,13 +226,16 @@ def stochastic_chunk(
     bounds: Int[Array, " r"],
     blocks: Int[Array, ""],
     rule: Rule,
+    table: Float[Array, "n k"] | None,
 ) -> tuple[Array, Float[Array, "c k"], Float[Array, "r 5"]]:
     """Steps of SGD in blocks; before block j, which runs steps ``bounds[j] .. bounds[j+1]-1``, all data are measured.
+
+    ``table`` is `Problem.comparator_rows` where the batch is a single row and the problem has it.
 
     Returns:
         New weights; the raw numbers of every step, for `complete`; `FULL_COLUMNS` on all data before every block.
     """
-    return _stochastic(problem, w, rows, eta, bounds, blocks, rule)
+    return _stochastic(problem, w, rows, eta, bounds, blocks, rule, table)
 
 
 @eqx.filter_jit
@@ -209,9 +247,16 @@ def stochastic_many(
     bounds: Array,
     blocks: Array,
     rule: Rule,
+    table: Float[Array, "n k"] | None,
 ) -> tuple[Array, Float[Array, "s c k"], Float[Array, "s r 5"]]:
     """`stochastic_chunk` for many seeds at once (leading axis of ``w`` and ``rows``)."""
-    return jax.vmap(lambda w, rows: _stochastic(problem, w, rows, eta, bounds, blocks, rule))(w, rows)
+    return jax.vmap(lambda w, rows: _stochastic(problem, w, rows, eta, bounds, blocks, rule, table))(w, rows)
+
+
+@eqx.filter_jit
+def comparator_rows(problem: Problem) -> Float[Array, "n k"] | None:
+    """`Problem.comparator_rows`, compiled."""
+    return problem.comparator_rows()
 
 
 @eqx.filter_jit

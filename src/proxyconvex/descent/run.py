@@ -125,6 +125,7 @@ class _Session:
 
     def __init__(self, engine: Engine, initial: np.ndarray, record_every: int | None, online: bool) -> None:
         self.engine, self.initial, self.online = engine, initial, online
+        engine.tabulate(initial)
         self.steps = engine.method.steps
         schedule = record_steps(self.steps, record_every)
         # The last step has its own record in `Recorder.finish`.

@@ -70,6 +70,23 @@ class Problem(eqx.Module):
         (value, q), grad = jax.value_and_grad(objective, has_aux=True)(w)
         return value, q, grad
 
+    def comparator_rows(self) -> Float[Array, "n k"] | None:
+        """What `loss_grad_products` wants to know of the comparator, one row per row of the data, or None.
+
+        A problem whose gradient on a single row has structure overrides both methods. The descent asks once per run.
+        """
+        return None
+
+    def loss_grad_products(
+        self, w: Array, x: Float[Array, "1 d"], y: Float[Array, " 1"], known: Float[Array, "1 k"]
+    ) -> tuple[Float[Array, ""], Float[Array, " 1"], Array, Float[Array, ""], Float[Array, ""]]:
+        """`loss_grad` on one row, then ``<grad, w - v>`` and ``||grad||^2`` at less than a pass over the gradient.
+
+        Asked for only if `comparator_rows` gives something; ``known`` is its row for ``x``. The distance is never
+        left to the problem: it is measured on the weights, so that T7 stays a check.
+        """
+        raise NotImplementedError
+
 
 class MarginProblem(Problem):
     """Binary classification with the logistic loss ``log(1 + exp(-y q))``."""

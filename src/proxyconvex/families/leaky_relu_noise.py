@@ -35,7 +35,7 @@ from ..core.errors import InvalidInputError
 from ..core.references import FREI_CAO_GU_2021, FREI_GU_2021, PROXYCONVEX_NOTES, Reference
 from .activations import Activation
 from .base import Family, MarginProblem
-from .two_layer import forward, forward_backward
+from .two_layer import forward, forward_backward, forward_backward_products, pre_activations
 
 THEOREMS = ("T3e", "T3f", "T6e", "T8", "T3", "T1")
 K0 = 0.27846454276107379
@@ -83,6 +83,20 @@ class LeakyReluProblem(MarginProblem):
     ) -> tuple[Float[Array, ""], Float[Array, " k"], Float[Array, "m d"]]:
         """Mean loss, outputs and gradient on a batch, from the hand-written backward pass."""
         return forward_backward(w, x, y, self.activation, self.signs)
+
+    def comparator_rows(self) -> Float[Array, "n m"]:
+        """``<v_r, x_i>`` for every row of the data."""
+        return pre_activations(self.comparator, self.features)
+
+    def loss_grad_products(
+        self,
+        w: Float[Array, "m d"],
+        x: Float[Array, "1 d"],
+        y: Float[Array, " 1"],
+        known: Float[Array, "1 m"],
+    ) -> tuple[Float[Array, ""], Float[Array, " 1"], Float[Array, "m d"], Float[Array, ""], Float[Array, ""]]:
+        """`loss_grad` on one row with ``<grad, w - v>`` and ``||grad||^2``, from the rank-one gradient."""
+        return forward_backward_products(w, x, y, self.activation, self.signs, known)
 
     def unit_margins(self, x: Float[Array, "k d"], y: Float[Array, " k"]) -> Float[Array, " k"]:
         """``q(y <u, x>)`` per row."""

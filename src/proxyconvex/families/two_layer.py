@@ -71,6 +71,11 @@ def forward(
     return (signs / np.sqrt(w.shape[0])) @ value
 
 
+def pre_activations(v: Float[Array, "m d"], x: Float[Array, "n d"]) -> Float[Array, "n m"]:
+    """``<v_r, x_i>``, one row per row of ``x``: what `forward_backward_products` asks for."""
+    return x @ v.T
+
+
 def forward_backward(
     w: Float[Array, "m d"],
     x: Float[Array, "k d"],
@@ -78,17 +83,56 @@ def forward_backward(
     activation: Activation,
     signs: Float[Array, " m"],
 ) -> tuple[Float[Array, ""], Float[Array, " k"], Float[Array, "m d"]]:
-    """Mean logistic loss ``log(1+exp(-y N))``, outputs ``N`` and the gradient in ``w``; a drop-in for `loss_grad`.
+    """Mean logistic loss ``log(1+exp(-y N))``, outputs ``N`` and the gradient in ``w``; a drop-in for `loss_grad`."""
+    return _pass(w, x, y, activation, signs)[:3]
+
+
+def forward_backward_products(
+    w: Float[Array, "m d"],
+    x: Float[Array, "1 d"],
+    y: Float[Array, " 1"],
+    activation: Activation,
+    signs: Float[Array, " m"],
+    comparator: Float[Array, "1 m"],
+) -> tuple[Float[Array, ""], Float[Array, " 1"], Float[Array, "m d"], Float[Array, ""], Float[Array, ""]]:
+    """`forward_backward` on one row, and the products of the gradient; a drop-in for `loss_grad_products`.
+
+    On one row the gradient is ``G = D x^T`` with ``D`` of length m, hence ``<G, W - V> = <D, W x - V x>`` and
+    ``||G||^2 = ||D||^2 ||x||^2``: no pass over m times d numbers. Rounding moves the first by a few
+    ``eps ||G|| (||W|| + ||V||)``, where a product with ``W - V`` itself loses a few ``eps ||G|| ||W - V||``.
+
+    Args:
+        w: weights.
+        x: one row.
+        y: its target.
+        activation: of the network.
+        signs: output signs.
+        comparator: ``V x``, from `pre_activations`.
+    """
+    loss, q, grad, z, delta = _pass(w, x, y, activation, signs)
+    delta = delta[:, 0]
+    return loss, q, grad, delta @ (z[:, 0] - comparator[0]), (delta @ delta) * (x[0] @ x[0])
+
+
+def _pass(
+    w: Float[Array, "m d"],
+    x: Float[Array, "k d"],
+    y: Float[Array, " k"],
+    activation: Activation,
+    signs: Float[Array, " m"],
+) -> tuple[Array, Array, Array, Float[Array, "m k"], Float[Array, "m k"]]:
+    """Mean loss, outputs, gradient, pre-activations and the derivative of the mean loss in them.
 
     The gradient is ``a_r m^{-1/2} mean_i loss'_i phi'(<w_r, x_i>) x_i``: the loss derivative is multiplied into the
     small matrix x, so that the (m, k) matrix of slopes goes into the product as it is.
     """
     a = signs / np.sqrt(w.shape[0])
-    value, slope = value_and_slope(activation, w @ x.T)
+    z = w @ x.T
+    value, slope = value_and_slope(activation, z)
     q = a @ value
     margin = y * q
     pull = -y * jax.nn.sigmoid(-margin) / x.shape[0]
     pulled = pull[:, None] * x
     # The factor a_r goes to the smaller of the two matrices it can multiply.
     grad = (a[:, None] * slope) @ pulled if x.shape[0] < x.shape[1] else a[:, None] * (slope @ pulled)
-    return jnp.mean(jax.nn.softplus(-margin)), q, grad
+    return jnp.mean(jax.nn.softplus(-margin)), q, grad, z, a[:, None] * slope * pull

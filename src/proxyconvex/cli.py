@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
 import re
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +19,7 @@ from rich.markup import escape
 from . import __version__
 from .cli_output import print_alternatives, print_audit, print_families, print_plan, print_theorems
 from .core.errors import InvalidInputError
+from .synthesis.plan_types import Plan
 
 app = typer.Typer(
     add_completion=False,
@@ -86,22 +90,7 @@ def parse_budget(text: str) -> float:
     return seconds
 
 
-def _plan(data: str, **settings: Any) -> Any:
-    from .synthesis.plan import plan
-
-    settings = {k: v for k, v in settings.items() if v is not None and v is not False}
-    if "budget" in settings:
-        settings["budget_seconds"] = parse_budget(settings.pop("budget"))
-    return plan(data, **settings)
-
-
-def _command() -> str:
-    """The line that reproduces this call."""
-    return shlex.join(["proxyconvex", *sys.argv[1:]])
-
-
-@app.command()
-def audit(
+def _plan(
     data: Data,
     family: Family = "two-layer-ntk",
     target: Target = None,
@@ -118,11 +107,47 @@ def audit(
     one_pass: OnePass = False,
     delta: Delta = None,
     seed: Seed = None,
+    quiet: Quiet = False,
+) -> Plan:
+    from .synthesis.plan import plan
+
+    settings = {k: v for k, v in locals().items() if k not in ("data", "quiet", "budget", "plan")}
+    settings = {k: v for k, v in settings.items() if v is not None and v is not False}
+    if budget is not None:
+        settings["budget_seconds"] = parse_budget(budget)
+    return plan(data, **settings, progress=not quiet)
+
+
+def planning(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command ``(make, quiet, ...)`` the options of `_plan`; ``make()`` makes the plan they describe."""
+    shared = inspect.signature(_plan, eval_str=True).parameters
+    own = inspect.signature(command, eval_str=True).parameters
+    extra = [p for name, p in own.items() if name not in ("make", "quiet")]
+
+    @functools.wraps(command)
+    def call(**given: Any) -> None:
+        options = {name: given.pop(name) for name in shared}
+        command(lambda: _plan(**options), options["quiet"], **given)
+
+    call.__signature__ = inspect.Signature([*shared.values(), *extra])  # type: ignore[attr-defined]
+    call.__annotations__ = {p.name: p.annotation for p in (*shared.values(), *extra)}
+    return call
+
+
+def _command() -> str:
+    """The line that reproduces this call."""
+    return shlex.join(["proxyconvex", *sys.argv[1:]])
+
+
+@app.command()
+@planning
+def audit(
+    make: Callable[[], Plan],
+    quiet: bool,
     runs: Annotated[int, typer.Option(help="Number of sampling seeds to train (SGD only).", min=1)] = 1,
     out: Annotated[Path | None, typer.Option(help="Folder for certificate, trace and report.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run in --out.")] = False,
     as_json: Json = False,
-    quiet: Quiet = False,
 ) -> None:
     """Promise, train, check every premise on the run, and set promise beside outcome.
 
@@ -134,15 +159,12 @@ def audit(
     """
     from .report.session import audit_folder
 
-    plan = _plan(
-        data, family=family, target=target, drop_missing=drop_missing, drop_constant=drop_constant, width=width,
-        activation=activation, slope=slope, beta=beta, init_scale=init_scale, method=method, steps=steps,
-        budget=budget, one_pass=one_pass, delta=delta, seed=seed, progress=not quiet,
-    )  # fmt: skip
-    folder = out or Path("runs") / f"{re.sub(r'[^A-Za-z0-9]+', '-', Path(data).stem)}-{family}"
+    made = make()
+    name = re.sub(r"[^A-Za-z0-9]+", "-", made.dataset.name)
+    folder = out or Path("runs") / f"{name}-{made.family.name}"
     if not quiet and not as_json:
-        print_plan(err, plan)
-    result = audit_folder(plan, folder, runs=runs, resume=resume, progress=not quiet, command=_command())
+        print_plan(err, made)
+    result = audit_folder(made, folder, runs=runs, resume=resume, progress=not quiet, command=_command())
     if as_json:
         print(json.dumps(result.summary(), allow_nan=False))
     else:
@@ -151,36 +173,18 @@ def audit(
 
 
 @app.command()
+@planning
 def plan(
-    data: Data,
-    family: Family = "two-layer-ntk",
-    target: Target = None,
-    drop_missing: DropMissing = False,
-    drop_constant: DropConstant = False,
-    width: Width = None,
-    activation: Activation = None,
-    slope: Slope = None,
-    beta: Beta = None,
-    init_scale: InitScale = None,
-    method: MethodOption = None,
-    steps: Steps = None,
-    budget: Budget = None,
-    one_pass: OnePass = False,
-    delta: Delta = None,
-    seed: Seed = None,
+    make: Callable[[], Plan],
+    quiet: bool,
     out: Annotated[Path | None, typer.Option(help="Folder to write the certificate to.")] = None,
     as_json: Json = False,
-    quiet: Quiet = False,
 ) -> None:
     """State the promise alone: nothing is trained. With --out, write the certificate of the promise."""
     from .report.certificate import write_certificate
     from .report.summary import summary
 
-    made = _plan(
-        data, family=family, target=target, drop_missing=drop_missing, drop_constant=drop_constant, width=width,
-        activation=activation, slope=slope, beta=beta, init_scale=init_scale, method=method, steps=steps,
-        budget=budget, one_pass=one_pass, delta=delta, seed=seed, progress=not quiet,
-    )  # fmt: skip
+    made = make()
     written = write_certificate(made, out) if out is not None else None
     if as_json:
         print(json.dumps(summary(made), allow_nan=False))
@@ -192,26 +196,10 @@ def plan(
 
 
 @app.command()
-def explain(
-    data: Data,
-    family: Family = "two-layer-ntk",
-    target: Target = None,
-    width: Width = None,
-    activation: Activation = None,
-    slope: Slope = None,
-    beta: Beta = None,
-    init_scale: InitScale = None,
-    method: MethodOption = None,
-    steps: Steps = None,
-    seed: Seed = None,
-    quiet: Quiet = False,
-) -> None:
+@planning
+def explain(make: Callable[[], Plan], quiet: bool) -> None:
     """Say for every theorem why it applies to this problem, or which premise fails, best promise first."""
-    made = _plan(
-        data, family=family, target=target, width=width, activation=activation, slope=slope, beta=beta,
-        init_scale=init_scale, method=method, steps=steps, seed=seed, progress=not quiet,
-    )  # fmt: skip
-    print_alternatives(Console(highlight=False), made)
+    print_alternatives(Console(highlight=False), make())
 
 
 @app.command()

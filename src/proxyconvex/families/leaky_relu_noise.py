@@ -34,8 +34,8 @@ from jaxtyping import Array, Float
 from ..core.errors import InvalidInputError
 from ..core.references import FREI_CAO_GU_2021, FREI_GU_2021, PROXYCONVEX_NOTES, Reference
 from .activations import Activation
-from .base import Family, MarginProblem
-from .two_layer import forward, forward_backward, forward_backward_products, pre_activations
+from .base import Family
+from .two_layer import TwoLayerMarginProblem, check_data, forward_backward_products, pre_activations
 
 THEOREMS = ("T3e", "T3f", "T6e", "T8", "T3", "T1")
 K0 = 0.27846454276107379
@@ -47,7 +47,7 @@ def output_signs(width: int) -> Float[np.ndarray, " m"]:
     return np.where(np.arange(width) < (width + 1) // 2, 1.0, -1.0)
 
 
-class LeakyReluProblem(MarginProblem):
+class LeakyReluProblem(TwoLayerMarginProblem):
     """The logistic loss of the network, with the proxies of one theorem.
 
     Attributes:
@@ -73,16 +73,6 @@ class LeakyReluProblem(MarginProblem):
     omega: Float[Array, ""]
     activation: Activation = eqx.field(static=True)
     theorem: str = eqx.field(static=True)
-
-    def predict(self, w: Float[Array, "m d"], x: Float[Array, "k d"]) -> Float[Array, " k"]:
-        """Network outputs on a batch."""
-        return forward(w, x, self.activation, self.signs)
-
-    def loss_grad(
-        self, w: Float[Array, "m d"], x: Float[Array, "k d"], y: Float[Array, " k"]
-    ) -> tuple[Float[Array, ""], Float[Array, " k"], Float[Array, "m d"]]:
-        """Mean loss, outputs and gradient on a batch, from the hand-written backward pass."""
-        return forward_backward(w, x, y, self.activation, self.signs)
 
     def comparator_rows(self) -> Float[Array, "n m"]:
         """``<v_r, x_i>`` for every row of the data."""
@@ -225,9 +215,20 @@ class LeakyReluNoise(Family):
         u = np.asarray(u, dtype=np.float64)
         if u.shape != (d,) or not np.isfinite(u).all():
             raise InvalidInputError("u", u, f"finite numbers of shape ({d},)")
-        scalars = (np.asarray(float(value)) for value in (kappa, theta, self.omega))
-        signs = output_signs(self.width)
-        return LeakyReluProblem(features, targets, comparator, signs, u, *scalars, self.activation, theorem)
+        # NumPy scalars are dynamic under JAX: another kappa does not compile again.
+        kappa, theta, omega = (np.asarray(float(value)) for value in (kappa, theta, self.omega))
+        return LeakyReluProblem(
+            features=features,
+            targets=targets,
+            comparator=comparator,
+            signs=output_signs(self.width),
+            u=u,
+            kappa=kappa,
+            theta=theta,
+            omega=omega,
+            activation=self.activation,
+            theorem=theorem,
+        )
 
     def describe(self) -> dict[str, Any]:
         """The certificate's ``family`` fields."""
@@ -238,29 +239,3 @@ class LeakyReluNoise(Family):
             "init_scale": float(self.init_scale),
             "seed": int(self.seed),
         }
-
-
-def check_data(features: Any, targets: Any) -> None:
-    """Refuse features or targets that are not finite float64 arrays of matching shapes with both classes present.
-
-    Raises:
-        InvalidInputError: naming what was found.
-    """
-    for what, array in (("features", features), ("targets", targets)):
-        if not isinstance(array, np.ndarray) or array.dtype != np.float64:
-            kind = getattr(array, "dtype", type(array).__name__)
-            raise InvalidInputError(
-                what, str(kind), "a NumPy array of float64", "Convert with .astype(np.float64)."
-            )
-        if not np.isfinite(array).all():
-            raise InvalidInputError(
-                what, "an array with NaN or infinity", "finite numbers", "Drop or fill them."
-            )
-    if features.ndim != 2 or features.shape[1] == 0 or targets.shape != features.shape[:1]:
-        raise InvalidInputError(
-            "targets", targets.shape, f"shape (n,) for features of shape {features.shape}"
-        )
-    if set(np.unique(targets)) != {-1.0, 1.0}:
-        raise InvalidInputError(
-            "targets", np.unique(targets)[:5].tolist(), "both -1 and +1", "Give two classes."
-        )

@@ -7,13 +7,18 @@ both. Layout matters too: pre-activations are stored neuron by row (m, n), where
 
 from __future__ import annotations
 
+from typing import Any
+
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 from numpy.polynomial import chebyshev, polynomial
 
+from ..core.errors import InvalidInputError
 from .activations import Activation
+from .base import MarginProblem
 
 
 def _atanh_coefficients(degree: int = 10) -> tuple[float, ...]:
@@ -136,3 +141,50 @@ def _pass(
     # The factor a_r goes to the smaller of the two matrices it can multiply.
     grad = (a[:, None] * slope) @ pulled if x.shape[0] < x.shape[1] else a[:, None] * (slope @ pulled)
     return jnp.mean(jax.nn.softplus(-margin)), q, grad, z, a[:, None] * slope * pull
+
+
+class TwoLayerMarginProblem(MarginProblem):
+    """The logistic loss of a two-layer network with fixed output signs; families add their proxies.
+
+    Attributes:
+        signs: output signs ``a_r``, shape (m,).
+        activation: of the network.
+    """
+
+    signs: eqx.AbstractVar[Float[Array, " m"]]
+    activation: eqx.AbstractVar[Activation]
+
+    def predict(self, w: Float[Array, "m d"], x: Float[Array, "k d"]) -> Float[Array, " k"]:
+        """Network outputs on a batch."""
+        return forward(w, x, self.activation, self.signs)
+
+    def loss_grad(
+        self, w: Float[Array, "m d"], x: Float[Array, "k d"], y: Float[Array, " k"]
+    ) -> tuple[Float[Array, ""], Float[Array, " k"], Float[Array, "m d"]]:
+        """Mean loss, outputs and gradient on a batch, from the hand-written backward pass."""
+        return forward_backward(w, x, y, self.activation, self.signs)
+
+
+def check_data(features: Any, targets: Any) -> None:
+    """Refuse features or targets that are not finite float64 arrays of matching shapes with both classes present.
+
+    Raises:
+        InvalidInputError: naming what was found.
+    """
+    for what, array in (("features", features), ("targets", targets)):
+        if not isinstance(array, np.ndarray) or array.dtype != np.float64:
+            kind = getattr(array, "dtype", type(array).__name__)
+            raise InvalidInputError(
+                what, str(kind), "a NumPy array of float64", "Convert with .astype(np.float64)."
+            )
+        if not np.isfinite(array).all():
+            raise InvalidInputError(
+                what, "an array with NaN or infinity", "finite numbers", "Drop or fill them."
+            )
+    if features.ndim != 2 or features.shape[1] == 0 or targets.shape != features.shape[:1]:
+        raise InvalidInputError(
+            "targets", targets.shape, f"shape (n,) for features of shape {features.shape}"
+        )
+    if set(np.unique(targets)) != {-1.0, 1.0}:
+        found = np.unique(targets)[:5].tolist()
+        raise InvalidInputError("targets", found, "both -1 and +1, and nothing else", "Give two classes.")

@@ -29,8 +29,8 @@ from jaxtyping import Array, Float
 from ..core.errors import InvalidInputError
 from ..core.references import CHIZAT_BACH_2019, FREI_GU_2021, JI_TELGARSKY_2020, PROXYCONVEX_NOTES, Reference
 from .activations import Activation
-from .base import Family, MarginProblem
-from .two_layer import forward, forward_backward
+from .base import Family
+from .two_layer import TwoLayerMarginProblem, check_data
 
 THEOREMS = ("T8", "T4T5", "T3T5")
 
@@ -40,7 +40,7 @@ def paired_signs(width: int) -> Float[np.ndarray, " m"]:
     return np.repeat([1.0, -1.0], width // 2)
 
 
-class TwoLayerProblem(MarginProblem):
+class TwoLayerProblem(TwoLayerMarginProblem):
     """The logistic loss of a two-layer network with the proxies of one theorem.
 
     Attributes:
@@ -61,16 +61,6 @@ class TwoLayerProblem(MarginProblem):
     margins: Float[Array, " n"]
     activation: Activation = eqx.field(static=True)
     theorem: str = eqx.field(static=True)
-
-    def predict(self, w: Float[Array, "m d"], x: Float[Array, "k d"]) -> Float[Array, " k"]:
-        """Network outputs on a batch."""
-        return forward(w, x, self.activation, self.signs)
-
-    def loss_grad(
-        self, w: Float[Array, "m d"], x: Float[Array, "k d"], y: Float[Array, " k"]
-    ) -> tuple[Float[Array, ""], Float[Array, " k"], Float[Array, "m d"]]:
-        """Mean loss, outputs and gradient on a batch, from the hand-written backward pass."""
-        return forward_backward(w, x, y, self.activation, self.signs)
 
     def proxy(
         self, w: Float[Array, "m d"], q: Float[Array, " k"], x: Float[Array, "k d"], y: Float[Array, " k"]
@@ -154,7 +144,7 @@ class TwoLayerNTK(Family):
             raise InvalidInputError("proxy", sorted(proxy), "theorem and margins")
         if theorem not in THEOREMS:
             raise InvalidInputError("theorem", theorem, ", ".join(THEOREMS))
-        check_data(features, targets)
+        check_rows(features, targets)
         if np.shape(comparator) != (self.width, features.shape[1]):
             raise InvalidInputError(
                 "comparator",
@@ -168,7 +158,13 @@ class TwoLayerNTK(Family):
         if margins.shape != targets.shape or not np.isfinite(margins).all():
             raise InvalidInputError("margins", margins, f"finite numbers of shape {targets.shape}")
         return TwoLayerProblem(
-            features, targets, comparator, paired_signs(self.width), margins, self.activation, theorem
+            features=features,
+            targets=targets,
+            comparator=comparator,
+            signs=paired_signs(self.width),
+            margins=margins,
+            activation=self.activation,
+            theorem=theorem,
         )
 
     def describe(self) -> dict[str, Any]:
@@ -200,29 +196,9 @@ def check_positive(what: str, value: Any) -> None:
         raise InvalidInputError(what, value, "a finite number > 0")
 
 
-def check_data(features: Any, targets: Any) -> None:
-    """Refuse features or targets that are not finite float64 arrays of matching shapes with both classes present."""
-    for what, array in (("features", features), ("targets", targets)):
-        if not isinstance(array, np.ndarray) or array.dtype != np.float64:
-            kind = getattr(array, "dtype", type(array).__name__)
-            raise InvalidInputError(
-                what, str(kind), "a NumPy array of float64", "Convert with .astype(np.float64)."
-            )
-        if not np.isfinite(array).all():
-            raise InvalidInputError(
-                what, "an array with NaN or infinity", "finite numbers", "Drop or fill missing values."
-            )
-    if features.ndim != 2 or features.shape[1] == 0 or targets.shape != features.shape[:1]:
-        raise InvalidInputError(
-            "targets", targets.shape, f"shape (n,) for features of shape {features.shape}"
-        )
-    if set(np.unique(targets)) != {-1.0, 1.0}:
-        raise InvalidInputError(
-            "targets",
-            np.unique(targets)[:5].tolist(),
-            "both -1 and +1, and nothing else",
-            "Give two classes.",
-        )
+def check_rows(features: Any, targets: Any) -> None:
+    """`check_data`, and refuse a row of zeros, on which every network of this family is constant."""
+    check_data(features, targets)
     if not np.any(features, axis=1).all():
         row = int(np.flatnonzero(~np.any(features, axis=1))[0])
         raise InvalidInputError(

@@ -124,7 +124,9 @@ def propose(tangents: Sequence[Tangent], steps: int) -> Proposal:
         best = min(best, other, key=lambda c: c[0])
     value, tangent, direction, fraction = best
     if not direction.norm > 0:
-        raise CheckError("comparator", "the rows contradict each other: no weights do better than the initial ones")
+        raise CheckError(
+            "comparator", "the rows contradict each other: no weights do better than the initial ones"
+        )
     scale = _smallest_scale(law, tangent, direction, fraction, steps, value)
     eta = fraction * law.largest_step(tangent, scale)
     comparator = tangent.comparator(direction, direction.norm, scale)

@@ -17,7 +17,7 @@ from proxyconvex_checker import CheckError, two_layer_ntk
 
 from ..core.errors import InvalidInputError
 from ..core.methods import ConstantStep, GradientDescent, Method, NormalisedStep
-from ..families.two_layer_ntk import TwoLayerNTK, check_data
+from ..families.two_layer_ntk import TwoLayerNTK, check_rows
 from . import plan_two_layer_gd as constant
 from . import plan_two_layer_t8 as normalised
 from . import plan_two_layer_words as words
@@ -113,7 +113,7 @@ def plan_two_layer_ntk(
 
         preprocessing = default_preprocessing(dataset)
     features, targets = preprocessing.apply(dataset.raw), dataset.targets
-    check_data(features, targets)
+    check_rows(features, targets)
     outcome = _best(options, features, targets)
     return _plan(dataset, preprocessing, features, outcome, seed)
 

@@ -7,6 +7,8 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from proxyconvex_checker.claims import show
+
 WHAT = {
     "best-iterate-error": "error of the best iterate, every run",
     "average-error": "average error over the iterates, mean over runs",
@@ -15,15 +17,15 @@ WHAT = {
 
 
 def percent(x: float) -> str:
-    """Three significant digits."""
-    return f"{100 * x:.3g}%"
+    """Three significant digits, rounded up, so that what is printed is promised."""
+    return show(100 * x, digits=3) + "%"
 
 
 def row(result: dict[str, Any]) -> str:
     """One line of the table."""
     runs = result["runs"]
     kept = sum(r["consistent"] and r["verified"] for r in runs)
-    target = "-" if result["target"] is None else percent(result["target"])
+    target = "-" if result["target"] is None else f"{100 * result['target']:g}%"
     steps = sorted(r["steps"] for r in runs)
     shown = f"{steps[0]:,}" if steps[0] == steps[-1] else f"{steps[0]:,}-{steps[-1]:,}"
     cells = [

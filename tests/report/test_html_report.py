@@ -20,7 +20,7 @@ from proxyconvex.core.methods import ConstantStep, GradientDescent
 from proxyconvex.core.references import FREEDMAN_1975, JI_TELGARSKY_2020, REFERENCES, Reference
 from proxyconvex.report import series
 from proxyconvex.report.html import report_html, write_report
-from proxyconvex.report.repr import audit_html, audit_text, plan_html, plan_text
+from proxyconvex.report.repr import audit_html, audit_text
 
 VOID = {"meta", "link", "br", "img", "hr", "input", "source", "circle", "path", "rect"}
 
@@ -260,12 +260,12 @@ def test_names_from_users_are_escaped():
         notes=(EVIL,),
     )
     audit = replace(audit, plan=plan)
-    for text in (report_html(audit), plan_html(plan), audit_html(audit)):
+    for text in (report_html(audit), plan._repr_html_(), audit_html(audit)):
         page = Page(text)
         assert not [t for t, _ in page.tags if t == "img"]
         assert "<img" not in text and 'href="javascript' not in text
         assert EVIL in page.text
-    assert EVIL in plan_text(plan) and EVIL in audit_text(audit)
+    assert EVIL in repr(plan) and EVIL in audit_text(audit)
 
 
 def test_references_are_exactly_those_used(kept):
@@ -307,12 +307,12 @@ def test_text_puts_violations_first_and_prints_evidence(broken):
     assert lines[1].split()[0] == "VIOLATED" and "promise" in lines[1]
     assert all(len(line) <= 100 for line in lines)
     assert any(line.split()[:2] == ["premise", "CERTIFIED"] for line in lines)
-    assert "evidence  CERTIFIED: " in plan_text(broken.plan)
+    assert "evidence  CERTIFIED: " in repr(broken.plan)
 
 
 def test_notebook_fragments_are_well_formed_and_inert(named_page, request):
     audit = request.getfixturevalue(named_page[0])
-    for text in (plan_html(audit.plan), audit_html(audit), audit.plan._repr_html_()):
+    for text in (audit_html(audit), audit.plan._repr_html_()):
         page = Page(text)
         assert not [t for t, _ in page.tags if t in ("script", "style", "link")]
     assert audit.plan.guarantee.sentence in repr(audit.plan) and audit.plan.guarantee.evidence.name in repr(
@@ -338,7 +338,7 @@ def test_every_quantity_has_a_report(kept, quantity):
     )
     page = Page(report_html(audit))
     assert "Promised error" in page.text and series.describe_quantity(quantity)[0] in page.text
-    assert plan_text(audit.plan) and audit_text(audit)
+    assert repr(audit.plan) and audit_text(audit)
 
 
 def test_decaying_promise_of_t4t5_ends_at_the_bound(kept):

@@ -1,4 +1,4 @@
-"""How plans and audits show themselves: aligned text in terminals, a small HTML fragment in notebooks."""
+"""How audits show themselves: aligned text in terminals, a small HTML fragment in notebooks."""
 
 from __future__ import annotations
 
@@ -19,11 +19,6 @@ WIDTH = 100
 _COLOURS = {"good": "#1a8f5c", "bad": "#d33a2f", "open": "#a87900"}
 
 
-def plan_text(plan: Plan) -> str:
-    """A plan as aligned plain text: the promise and every premise, each with its evidence."""
-    return _align(f"Plan: {_title(plan)}", _plan_rows(plan))
-
-
 def audit_text(audit: Audit) -> str:
     """An audit as aligned plain text; violations come first."""
     view = verdict_view(audit)
@@ -35,19 +30,6 @@ def audit_text(audit: Audit) -> str:
     if audit.command:
         rows.append(("command", audit.command))
     return _align(f"Audit: {_title(audit.plan)}", rows)
-
-
-def plan_html(plan: Plan) -> str:
-    """A plan as an HTML fragment for notebooks: no scripts, inherits the notebook's colours."""
-    g = plan.guarantee
-    rows = [
-        ("Promise", escape(_bound(plan, plain=False))),
-        ("Theorem", f"{escape(g.theorem)}, {escape(mode_text(plan))}"),
-        ("Evidence", f"{_badge(g.evidence)} {escape(g.evidence.sentence)}"),
-        ("Method", escape(method_line(plan.method))),
-    ]
-    state = "open" if g.vacuous else "good"
-    return _box(state, f"Plan: {_title(plan)}", g.sentence, rows, _premise_table(plan), plan.notes)
 
 
 def audit_html(audit: Audit) -> str:
@@ -67,7 +49,7 @@ def audit_html(audit: Audit) -> str:
         ("Held", f"<b>{escape(c.name)}</b> {escape(c.sentence)}{_margin(c)}") for c in audit.checks if c.ok
     ]
     headline = f"{view['headline']} {audit.plan.guarantee.sentence}"
-    return _box(view["state"], f"Audit: {_title(audit.plan)}", headline, rows, "", audit.plan.notes)
+    return _box(view["state"], f"Audit: {_title(audit.plan)}", headline, rows, audit.plan.notes)
 
 
 def _title(plan: Plan) -> str:
@@ -138,19 +120,7 @@ def _badge(evidence: object) -> str:
     return f'<span style="{style};color:{_COLOURS[colour]}">{view["label"]}</span>'
 
 
-def _premise_table(plan: Plan) -> str:
-    cells = "".join(
-        f'<tr><td style="text-align:left;vertical-align:top">{_badge(p.evidence)}</td>'
-        f'<td style="text-align:left;vertical-align:top"><b>{escape(p.name)}</b></td>'
-        f'<td style="text-align:left">{escape(p.statement)}</td></tr>'
-        for p in plan.guarantee.premises
-    )
-    return f'<details><summary>Premises</summary><table style="margin:6px 0">{cells}</table></details>'
-
-
-def _box(
-    state: str, title: str, headline: str, rows: list[tuple[str, str]], extra: str, notes: tuple[str, ...]
-) -> str:
+def _box(state: str, title: str, headline: str, rows: list[tuple[str, str]], notes: tuple[str, ...]) -> str:
     """Rows hold HTML that is already escaped; title, headline and notes are escaped here."""
     body = "".join(
         f'<tr><th style="text-align:left;vertical-align:top;white-space:nowrap">{k}</th>'
@@ -162,5 +132,5 @@ def _box(
         f'<div style="border-left:5px solid {_COLOURS[state]};padding:4px 0 4px 14px;max-width:60em">'
         f'<div style="opacity:.75">{escape(title)}</div>'
         f'<div style="font-size:1.15em;font-weight:600;margin:2px 0 6px">{escape(headline)}</div>'
-        f'<table style="margin:0 0 6px">{body}</table>{extra}{said}</div>'
+        f'<table style="margin:0 0 6px">{body}</table>{said}</div>'
     )

@@ -132,7 +132,8 @@ def _stochastic_ppl(task: Task) -> Alternative:
     gradient = noise**0.25
     best = gradient_form(task.rows, gradient)
     reason = (
-        "applies to the least expected slope over the iterates, at the slow rate T^(-1/4) of bounded noise"
+        "applies to the least expected slope over the iterates, at the slow rate T^(-1/4) of bounded noise; "
+        "computed in plain floating point, not certified"
     )
     return Alternative("T2", True, reason, _slope_bound(task, best.u, gradient), best.value)
 
@@ -149,5 +150,5 @@ def _smooth_pc(task: Task, chosen: Candidate) -> Alternative:
         return float(np.maximum(1 - q + shift, 0.0).mean() + rest), float(error + 2 * rest)
 
     slope, error = min((bounds(kappa) for kappa in np.geomspace(1, 1e9, 400)), key=lambda b: b[1])
-    reason = "applies to averages with the step 1/L; not stated in certificates, which know T1 and T3f"
+    reason = "applies to averages with the step 1/L; computed in plain floating point, not certified (certificates know T1 and T3f)"
     return Alternative("T4", True, reason, slope, error)

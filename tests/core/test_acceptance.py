@@ -397,3 +397,11 @@ def test_t8_promise_is_about_the_best_iterate():
     made = T8.promise(*FULL["T8"])
     assert made.quantity == "best-iterate-error" and made.error_bound == made.bound == 0.0
     assert {p.name for p in made.premises} == {"tangent-margins", "gradient-norm", "start"}
+
+
+def test_evidence_prints_its_name_and_orders_by_strength():
+    from proxyconvex.core.evidence import Evidence
+
+    assert f"{Evidence.CERTIFIED}" == str(Evidence.CERTIFIED) == "CERTIFIED"
+    assert min(Evidence.PROVED, Evidence.ON_TRACE) is Evidence.ON_TRACE
+    assert all(e.sentence for e in Evidence)

@@ -16,6 +16,9 @@ class Evidence(enum.IntEnum):
     CERTIFIED = 3
     PROVED = 4
 
+    def __str__(self) -> str:
+        return self.name
+
     @property
     def sentence(self) -> str:
         """What this rung of the ladder means, in one sentence."""

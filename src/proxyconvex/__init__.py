@@ -46,6 +46,7 @@ _EXPORTS = {
     "guarantee": "core.explain",
     "explain": "core.explain",
     "THEOREMS": "core.theorems",
+    "trace_identity": "core.trace_identity",
     **dict.fromkeys(
         ("ProxyConvexity", "ProxyPL", "Smooth", "BoundedBelow", "GradientGrowth", "Noise"), "core.conditions"
     ),

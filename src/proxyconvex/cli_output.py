@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,8 @@ from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from proxyconvex_checker.claims import show
 
 from .core.guarantee import Alternative
 from .report.summary import method_line
@@ -19,8 +22,8 @@ if TYPE_CHECKING:
 
 
 def percent(x: float | None) -> str:
-    """A fraction as a percentage with three significant digits; ``-`` for none."""
-    return "-" if x is None else f"{100 * x:.3g}%"
+    """A fraction as a percentage with three significant digits, rounded up as a promise must be; ``-`` for none."""
+    return "-" if x is None or not math.isfinite(x) else show(100 * x, digits=3) + "%"
 
 
 def print_plan(console: Console, plan: Plan) -> None:
@@ -55,7 +58,7 @@ def print_audit(console: Console, audit: Audit, folder: Path) -> None:
     table.add_column("promised", justify="right")
     table.add_column("measured", justify="right")
     g = audit.plan.guarantee
-    table.add_row(g.quantity, f"{g.bound:.6g}", f"{measured['value']:.6g}")
+    table.add_row(g.quantity, show(g.bound), f"{measured['value']:.6g}")
     table.add_row("error", percent(g.error_bound), percent(measured["error"]))
     console.print(table)
     for check in audit.checks:
@@ -75,7 +78,7 @@ def print_alternatives(console: Console, plan: Plan) -> None:
     for name in ("theorem", "applies", "error <=", "bound", "why"):
         table.add_column(name, overflow="fold")
     for row in (chosen, *(a for a in plan.alternatives if a.theorem != g.theorem)):
-        bound = "-" if row.bound is None else f"{row.bound:.4g}"
+        bound = "-" if row.bound is None else show(row.bound, digits=4)
         applies = "[green]yes[/]" if row.accepted else "[red]no[/]"
         table.add_row(row.theorem, applies, percent(row.error_bound), bound, escape(row.reason))
     console.print(table)

@@ -204,3 +204,36 @@ def test_unfinished_runs_owe_nothing_yet(made: dict) -> None:
     promise = {c.name: c for c in audit(plan, half).checks}["promise"]
     assert promise.ok
     assert "--resume" in promise.sentence
+
+
+def test_one_run_above_a_mean_refutes_nothing_but_far_above_does(made: dict) -> None:
+    plan, run = made["leaky-T3e"]
+    value = audit(plan, run).measured["value"]
+    assert value > 0
+
+    def promise(bound: float):
+        low = replace(plan, guarantee=replace(plan.guarantee, bound=bound))
+        return {c.name: c for c in audit(low, run).checks}["promise"]
+
+    assert promise(value / 2).ok
+    assert "may lie above a mean" in promise(value / 2).sentence
+    assert not promise(value / 21).ok
+
+
+def test_estimates_are_called_estimates_and_promises_are_rounded_up(made: dict) -> None:
+    sentence = {c.name: c for c in audit(*made["leaky-T6e"]).checks}["promise"].sentence
+    assert "an estimate" in sentence
+    sentence = {c.name: c for c in audit(*made["leaky-T3e"]).checks}["promise"].sentence
+    assert "estimated from" in sentence
+    plan, run = made["ntk-T4T5"]
+    plan = replace(plan, guarantee=replace(plan.guarantee, bound=0.12345600001))
+    assert "promised at most 0.123457" in {c.name: c for c in audit(plan, run).checks}["promise"].sentence
+
+
+def test_a_projected_run_owes_no_identity(made: dict) -> None:
+    plan, _ = made["ntk-T4T5"]
+    radius = 2 * float(np.linalg.norm(plan.comparator) + np.linalg.norm(plan.initial))
+    projected = replace(plan, method=replace(plan.method, projection=pc.BallProjection(radius)))
+    result = audit(projected, pc.run(projected))
+    assert result.consistent
+    assert "trace-identity" not in {c.name for c in result.checks}

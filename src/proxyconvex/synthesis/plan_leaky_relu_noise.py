@@ -379,7 +379,7 @@ def _notes(chosen: Candidate, steps: int) -> tuple[str, ...]:
         )
     if chosen.theorem == "T8" and chosen.method.steps < steps:
         notes.append(
-            f"The promise needs {chosen.method.steps:,} of the {steps:,} steps allowed; more would not add to it."
+            f"The promise needs {chosen.method.steps:,} of the {steps:,} steps allowed; the planner found no use for more."
         )
     if chosen.theorem == "T6e":
         notes.append("Preprocessing, step size and u0 are constants chosen without looking at the rows.")

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from proxyconvex_checker.claims import show
+
 from ..core.guarantee import Alternative, Guarantee
 from ..core.methods import Method
 from ..families.two_layer_ntk import TwoLayerNTK
@@ -31,7 +33,7 @@ def guarantee(
     plain = promise.guarantee(TwoLayerNTK.name, theorem, method, params, derived, rows)
     lazy = (
         "The promise lives in the lazy (tangent-kernel) regime: its proof uses proxy convexity only where the weights are "
-        f"within {100 * reach(derived, initial):.3g}% of their initial norm of where they started."
+        f"within {show(100.001 * reach(derived, initial), digits=3)}% of their initial norm of where they started."
     )
     return dataclasses.replace(plain, sentence=f"{plain.sentence} {lazy}")
 
@@ -64,8 +66,8 @@ def alternatives(chosen: Guarantee, family: TwoLayerNTK, ideal: float | None) ->
         rows[0] = Alternative(
             "T8",
             True,
-            f"its premises are certified for this plan; at no initial scale could fewer than about {ideal:,.0f} steps promise "
-            "the target in this tangent model",
+            f"its premises are certified for this plan; over the radii and sharpnesses tried, the fewest steps found for the target "
+            f"(at the largest initial scale, in floating point) are about {ideal:,.0f}",
             chosen.bound,
             chosen.error_bound,
         )
@@ -76,7 +78,7 @@ def alternatives(chosen: Guarantee, family: TwoLayerNTK, ideal: float | None) ->
         rows.append(Alternative("T4T5", False, why))
     if chosen.theorem != "T3T5":
         why = (
-            "T4T5 is never worse for smooth activations here"
+            "not computed: for smooth activations the planner uses T4T5"
             if smooth
             else "it speaks of a constant step; plan with method gd"
         )

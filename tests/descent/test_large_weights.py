@@ -89,3 +89,27 @@ def test_full_sum_and_distance(size):
         far = jax.jit(kernels.distance_sq)(jnp.asarray(w), jnp.asarray(v))
     assert float(total) == pytest.approx(math.fsum(w * w), rel=1e-14)
     assert float(far) == pytest.approx(math.fsum((w - v) ** 2), rel=1e-14)
+
+
+@pytest.mark.parametrize("shape", [(7,), (300,), (8, 256), (2583,), (41, 63)], ids=str)
+def test_gradient_products_against_exact_sums(shape):
+    rng = np.random.default_rng(3)
+    grad, w, v = rng.normal(size=(3, *shape))
+    with jax.enable_x64(True):
+        got = jax.jit(kernels.gradient_products)(*map(jnp.asarray, (grad, w, v)))
+    r = w - v
+    for value, (a, b) in zip(got, ((grad, r), (grad, grad), (r, r)), strict=True):
+        terms = (a * b).ravel()
+        assert abs(float(value) - math.fsum(terms)) <= 1e-14 * math.fsum(abs(terms))
+
+
+def test_an_option_this_xla_does_not_know_is_left_out(monkeypatch):
+    from proxyconvex.descent import compilation
+
+    known = compilation.options.__wrapped__
+    assert known() in ({}, compilation.EIGEN_PRODUCTS)
+    monkeypatch.setattr(compilation, "EIGEN_PRODUCTS", {"xla_cpu_no_such_option": ""})
+    assert known() == {}
+    twice = compilation.SmallProducts(lambda x: 2 * x)
+    monkeypatch.setattr(compilation, "options", known)
+    assert twice(np.array([1.5])).tolist() == [3.0]

@@ -37,7 +37,7 @@ class Flight:
         before: weights before the chunk, shape (s, ...) or without the first axis.
         after: weights after it.
         raw: numbers of every step as they left the loop (in the first ``count`` places).
-        full: for SGD: one row of `kernels.FULL_COLUMNS` per block.
+        full: for SGD: one row of `kernels.FULL_COLUMNS` per block that begins at a scheduled step.
         drawn: for SGD: rows used by each step.
         eta: step sizes.
         at: scheduled steps in the chunk.
@@ -158,11 +158,15 @@ class Engine:
             cuts = np.unique(np.append(at - start, 0))
             bounds = np.full(self.chunk + 1, count)
             bounds[: len(cuts)] = cuts
+            # Every block begins at a scheduled step, but for the first one of a chunk, which may just go on.
+            measured = np.ones(self.chunk + 1, np.int64)
+            measured[0] = len(at) and at[0] == start
             drawn = self._draw(start, count)
             run = kernels.stochastic_many if self.many else kernels.stochastic_chunk
             after, raw, full = jax.block_until_ready(
                 run(
-                    self.problem, w, drawn, sizes, jnp.asarray(bounds), jnp.asarray(len(cuts)), self.rule, self.table
+                    self.problem, w, drawn, sizes, jnp.asarray(bounds), jnp.asarray(measured), jnp.asarray(len(cuts)),
+                    self.rule, self.table,
                 )
             )  # fmt: skip
             return Flight(

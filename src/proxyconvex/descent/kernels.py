@@ -15,6 +15,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from ..families.base import Problem
+from .compilation import SmallProducts
 from .trace import COLUMNS
 
 FULL_COLUMNS = ("loss", "g", "h", "error", "slope")
@@ -71,6 +72,28 @@ def distance_sq(w: Array, v: Array) -> Float[Array, ""]:
     return jnp.sum(folded) if not rest.size else jnp.sum(folded) + jnp.sum(rest * rest)
 
 
+def gradient_products(grad: Array, w: Array, v: Array) -> list[Float[Array, ""]]:
+    """``<grad, w - v>``, ``||grad||^2`` and ``||w - v||^2``, each from the arrays themselves.
+
+    Large arrays are folded in eighths by one reduction with three results, which reads each of the three arrays once;
+    three separate sums read six and write ``w - v``.
+    """
+    grad, r = grad.reshape(-1), w.reshape(-1) - v.reshape(-1)
+    terms = (grad * r, grad * grad, r * r)
+    if w.size < LARGE:
+        return [full_sum(p) for p in terms]
+    whole = w.size // FOLD * FOLD
+    zero = jnp.zeros((), w.dtype)
+    folded = lax.reduce(
+        tuple(p[:whole].reshape(FOLD, -1) for p in terms),
+        (zero, zero, zero),
+        lambda a, b: tuple(x + y for x, y in zip(a, b, strict=True)),
+        (0,),
+    )
+    sums = [jnp.sum(p) for p in lax.optimization_barrier(folded)]
+    return sums if whole == w.size else [s + jnp.sum(p[whole:]) for s, p in zip(sums, terms, strict=True)]
+
+
 def _products(
     problem: Problem, w: Array, x: Array, y: Array, known: Array | None
 ) -> tuple[Array, Array, Array, list[Array]]:
@@ -80,8 +103,7 @@ def _products(
         loss, q, grad, inner, grad_sq = problem.loss_grad_products(w, x, y, known)
         return loss, q, grad, [inner, grad_sq, distance_sq(w, v)]
     loss, q, grad = problem.loss_grad(w, x, y)
-    r = w - v
-    return loss, q, grad, [full_sum(grad * r), full_sum(grad * grad), full_sum(r * r)]
+    return loss, q, grad, gradient_products(grad, w, v)
 
 
 def _measure(problem: Problem, w: Array, x: Array, y: Array) -> tuple[Array, list[Array]]:
@@ -149,6 +171,7 @@ def _stochastic(
     rows: Int[Array, "c b"],
     eta: Float[Array, " c"],
     bounds: Int[Array, " r"],
+    measured: Int[Array, " r"],
     blocks: Array,
     rule: Rule,
     table: Array | None,
@@ -173,7 +196,8 @@ def _stochastic(
 
     def block(j: Array, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         w, raw, full = carry
-        full = _store(full, _full_row(problem, w), j)
+        # A loop of no or one turn: a pass over all data costs as much as many steps, so only where a record is due.
+        full = lax.fori_loop(0, measured[j], lambda _, rows: _store(rows, _full_row(problem, w), j), full)
         w, raw = lax.fori_loop(bounds[j], bounds[j + 1], step, (w, raw))
         return w, raw, full
 
@@ -217,40 +241,45 @@ def full_batch_many(
     return jax.vmap(lambda w: _full_batch(problem, w, eta, count, rule))(w)
 
 
-@eqx.filter_jit
+@SmallProducts
 def stochastic_chunk(
     problem: Problem,
     w: Array,
     rows: Int[Array, "c b"],
     eta: Float[Array, " c"],
     bounds: Int[Array, " r"],
+    measured: Int[Array, " r"],
     blocks: Int[Array, ""],
     rule: Rule,
     table: Float[Array, "n k"] | None,
 ) -> tuple[Array, Float[Array, "c k"], Float[Array, "r 5"]]:
-    """Steps of SGD in blocks; before block j, which runs steps ``bounds[j] .. bounds[j+1]-1``, all data are measured.
+    """Steps of SGD in blocks: block j runs steps ``bounds[j] .. bounds[j+1]-1``.
 
+    Before it all data are measured if ``measured[j]`` is 1 (0: not).
     ``table`` is `Problem.comparator_rows` where the batch is a single row and the problem has it.
 
     Returns:
-        New weights; the raw numbers of every step, for `complete`; `FULL_COLUMNS` on all data before every block.
+        New weights; the raw numbers of every step, for `complete`; `FULL_COLUMNS` on all data before every measured block.
     """
-    return _stochastic(problem, w, rows, eta, bounds, blocks, rule, table)
+    return _stochastic(problem, w, rows, eta, bounds, measured, blocks, rule, table)
 
 
-@eqx.filter_jit
+@SmallProducts
 def stochastic_many(
     problem: Problem,
     w: Array,
     rows: Int[Array, "s c b"],
     eta: Array,
     bounds: Array,
+    measured: Array,
     blocks: Array,
     rule: Rule,
     table: Float[Array, "n k"] | None,
 ) -> tuple[Array, Float[Array, "s c k"], Float[Array, "s r 5"]]:
     """`stochastic_chunk` for many seeds at once (leading axis of ``w`` and ``rows``)."""
-    return jax.vmap(lambda w, rows: _stochastic(problem, w, rows, eta, bounds, blocks, rule, table))(w, rows)
+    return jax.vmap(
+        lambda w, rows: _stochastic(problem, w, rows, eta, bounds, measured, blocks, rule, table)
+    )(w, rows)
 
 
 @eqx.filter_jit

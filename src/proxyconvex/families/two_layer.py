@@ -42,14 +42,17 @@ def softplus_and_sigmoid(t: Float[Array, "..."]) -> tuple[Float[Array, "..."], F
     """``log(1 + e^t)`` and its derivative from one exponential, to a few units in the last place (float64).
 
     With ``e = exp(-|t|)``: ``log(1+e) = 2 atanh(s)``, ``s = e/(2+e)`` in [0, 1/3], as a polynomial in ``s^2``.
+    Both quotients come from one division, ``1 / ((1+e)(2+e))``.
     """
     e = jnp.exp(-jnp.abs(t))
-    s = e / (2 + e)
+    one, two = 1 + e, 2 + e
+    reciprocal = 1 / (one * two)
+    s = e * one * reciprocal
     u = s * s
     p = jnp.full_like(u, _ATANH[-1])
     for c in _ATANH[-2::-1]:
         p = p * u + c
-    inverse = 1 / (1 + e)
+    inverse = two * reciprocal
     return jnp.maximum(t, 0) + 2 * s * p, jnp.where(t >= 0, inverse, e * inverse)
 
 

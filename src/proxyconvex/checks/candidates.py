@@ -63,7 +63,7 @@ def simple_grid(problem: Problem) -> Points:
                 ticks = np.array([-1.0, 0.0, 1.0])
             else:
                 ticks = np.arange(np.ceil(max(lo, -4) / step), np.floor(min(hi, 4) / step) + 1) * step
-            ends = [x for x in (lo, hi, (lo + hi) / 2) if np.isfinite(x)]
+            ends = [lo, hi, (lo + hi) / 2] if np.isfinite(lo) and np.isfinite(hi) else []
             ticks = np.concatenate([ticks[(ticks >= lo) & (ticks <= hi)], ends])
             axes.append(np.unique(ticks))
         if np.prod([len(a) for a in axes], dtype=float) <= _GRID_LIMIT:

@@ -7,6 +7,7 @@ from typing import Any, final
 import numpy as np
 from jaxtyping import Bool, Float
 
+from ..core.arithmetics import evaluate
 from ..core.reduced import ReducedCondition
 from .falsify_problem import Confirmation, Points, Problem, Values
 
@@ -19,6 +20,7 @@ class ReducedProblem(Problem):
 
     def __init__(self, condition: ReducedCondition) -> None:
         self.condition = condition
+        self._closed = condition.closed
         self.names = list(condition.variables)
         self.size = len(self.names)
         self.statement = condition.statement
@@ -30,7 +32,7 @@ class ReducedProblem(Problem):
 
     def _slack(self, points: Points) -> Float[np.ndarray, " n"]:
         with np.errstate(all="ignore"):
-            slack = self.condition.slack(*points.T)
+            slack = evaluate(self._closed, dict(zip(self.names, points.T, strict=True)))
         return np.broadcast_to(np.asarray(slack, float), (len(points),))
 
     def values(self, points: Points) -> Values:

@@ -89,7 +89,7 @@ class Search:
             found = self.consider(path, "points along descent paths") if len(path) else None
             if found or self.exhausted:
                 return found
-        found = self._ascend(starts, np.arange(len(starts)) % 2 == 1)
+        found = self._separated(starts) or self._kinks(starts, rng) or self._ascend(starts, np.arange(len(starts)) % 2 == 1)
         return found or (None if self.exhausted else self._curvature(rng))
 
     def _starts(self, points: Points, rng: np.random.Generator) -> Points:
@@ -107,6 +107,7 @@ class Search:
         now = np.where(raw, values.slack, values.relative)
         length = np.maximum(np.linalg.norm(slope, axis=1), 1e-300)
         step = 0.1 * (self.problem.spread or 1.0) / length
+        self.evaluations += len(x)
         for _ in range(40):
             new = self.problem.project(x - step[:, None] * slope)
             values, new_slope = self.problem.gradients(new, raw)
@@ -121,6 +122,53 @@ class Search:
             grown = np.clip(np.where(np.isfinite(secant), secant, 2 * step), 0.2 * step, 10 * step)
             x, slope = np.where(better[:, None], new, x), np.where(better[:, None], new_slope, slope)
             now, step = np.where(better, after, now), np.where(better, grown, 0.25 * step)
+        return None
+
+    def _separated(self, x: Points) -> Found | None:
+        """Keep only the coordinates that pull the slack down, put the others back to an anchor.
+
+        Decisive for slacks that are sums over many coordinates or layers, of which few are at fault.
+        """
+        _, slope = self.problem.gradients(x, np.ones(len(x), bool))
+        trials = []
+        for anchor in list(self.problem.anchors.values())[:2]:
+            pull = slope * (x - anchor)
+            strong = pull < 0.5 * pull.min(axis=1, keepdims=True)
+            trials += [np.where(keep, x, anchor) for keep in (pull < 0, strong & (pull < 0))]
+        return self.consider(self.problem.project(np.concatenate(trials)), "sparse points")
+
+    def _kinks(self, x: Points, rng: np.random.Generator) -> Found | None:
+        """Bisect for the jump of the relative slack on the ray from an anchor through each point, and look on both sides."""
+        named = list(self.problem.anchors.values())
+        anchor = named[rng.integers(len(named))]
+        times = 2.0 ** np.linspace(-3, 3, 9)
+        rows = np.arange(len(x))
+
+        def look(t: np.ndarray) -> tuple[np.ndarray, Found | None]:
+            points = self.problem.project(anchor + t[:, None] * (x - anchor))
+            values = self.problem.values(points)
+            return np.where(np.isfinite(values.relative), values.relative, 0.0), self.consider(
+                points, "points at kinks", values
+            )
+
+        seen = []
+        for t in times:
+            values, found = look(np.full(len(x), t))
+            if found or self.exhausted:
+                return found
+            seen.append(values)
+        table = np.stack(seen)
+        jump = np.argmax(np.abs(np.diff(table, axis=0)), axis=0)
+        low, high = times[jump], times[jump + 1]
+        at_low, at_high = table[jump, rows], table[jump + 1, rows]
+        for _ in range(12):
+            middle = (low + high) / 2
+            value, found = look(middle)
+            if found or self.exhausted:
+                return found
+            left = np.abs(value - at_low) > np.abs(at_high - value)
+            low, at_low = np.where(left, low, middle), np.where(left, at_low, value)
+            high, at_high = np.where(left, middle, high), np.where(left, value, at_high)
         return None
 
     def _curvature(self, rng: np.random.Generator) -> Found | None:

@@ -226,10 +226,8 @@ class ParameterProblem(Problem):
     def confirm(self, point: Float[np.ndarray, " p"]) -> Confirmation:
         """Exactly where the formula runs on fractions, else by balls, else labelled as float64 only."""
         points = self.points_of(point)
-        values = self.values(point[None])
-        slack, terms = float(values.slack[0]), float(values.terms[0])
         if not all(inside_exactly(self.condition.region, p) for p in points):
-            return Confirmation(False, "float64 only", slack, "the point is not certainly inside the region")
+            return Confirmation(False, "float64 only", float("nan"), "the point is not certainly inside the region")
         if getattr(self.condition, "grad", None) is not None and self.size <= _EXACT_SIZE:
             exactly = self._exactly(points)
             if exactly is not None:
@@ -240,9 +238,9 @@ class ParameterProblem(Problem):
         try:
             ball = enclose(self.condition.slack, *points)
         except Unsupported as error:
-            return float_only(self, slack, terms, f"not confirmed: {error}")
+            return float_only(self, point, f"not confirmed: {error}")
         if not ball.is_finite():
-            return float_only(self, slack, terms, "not confirmed: ball arithmetic gives no finite value there")
+            return float_only(self, point, "not confirmed: ball arithmetic gives no finite value there")
         return Confirmation(bool(ball < 0), "ball arithmetic", ball_above(ball))
 
     def _exactly(self, points: tuple[Any, ...]) -> Any:

@@ -119,8 +119,10 @@ class Problem(abc.ABC):
         return 2.0**-52 * max(8.0, float(np.sqrt(self.size)))
 
 
-def float_only(problem: Problem, slack: float, scale: float, why: str) -> Confirmation:
+def float_only(problem: Problem, point: Float[np.ndarray, " p"], why: str) -> Confirmation:
     """The label of a violation that only float64 has seen."""
+    values = problem.values(point[None])
+    slack, scale = float(values.slack[0]), float(values.terms[0])
     margin = -slack / max(scale * problem.scale_of_rounding(), 1e-300)
     note = f"{why}; the float64 violation is {margin:.3g} times an estimate of its rounding error, which is not a bound"
     return Confirmation(False, "float64 only", slack, note)

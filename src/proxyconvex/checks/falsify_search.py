@@ -138,7 +138,10 @@ class Search:
         return self.consider(self.problem.project(np.concatenate(trials)), "sparse points")
 
     def _kinks(self, x: Points, rng: np.random.Generator) -> Found | None:
-        """Bisect for the jump of the relative slack on the ray from an anchor through each point, and look on both sides."""
+        """Bisect for a jump on the ray from an anchor through each point, and look on both sides of it.
+
+        What jumps is the size of the terms or, for every other ray, the relative slack.
+        """
         named = list(self.problem.anchors.values())
         anchor = named[rng.integers(len(named))]
         times = 2.0 ** np.linspace(-3, 3, 9)
@@ -147,9 +150,9 @@ class Search:
         def look(t: np.ndarray) -> tuple[np.ndarray, Found | None]:
             points = self.problem.project(anchor + t[:, None] * (x - anchor))
             values = self.problem.values(points)
-            return np.where(np.isfinite(values.relative), values.relative, 0.0), self.consider(
-                points, "points at kinks", values
-            )
+            relative = np.where(np.isfinite(values.relative), values.relative, 0.0)
+            size = np.log10(values.terms + 1e-30)
+            return np.where(rows % 2 == 0, size, relative), self.consider(points, "points at kinks", values)
 
         seen = []
         for t in times:

@@ -133,7 +133,8 @@ def quadratic(p: Polynomial) -> tuple[Polynomial, Polynomial, Polynomial] | None
 def _split(p: Polynomial, nonnegative: Callable[[Expression], bool]) -> list[tuple[Expression, int]]:
     """Factors and powers with the product ``p``: those known to be >= 0, even powers, and the rest."""
     known = tuple((a, n) for a, n in algebra.content(p) if n % 2 == 0 or nonnegative(a))
-    return [*known, (algebra.expression(algebra.divide(p, known)), 1)]
+    rest = algebra.divide(p, known)
+    return [*known] if rest == algebra.constant(1) and known else [*known, (algebra.expression(rest), 1)]
 
 
 def _plan(condition: ReducedCondition, e: Expression, u: str, v: str, y: str | None, order: int, nonnegative: Callable[[Expression], bool]) -> Plan | None:

@@ -330,9 +330,8 @@ def _short(x: Fraction) -> str:
 
 MEAN = "The mean of the slack over any distribution of ({names}) inside these ranges is then >= 0 as well."
 RIDGE = (
-    "For a single neuron x -> s(<w, x>) with a = <w, x> and b = <v, x> the slack of the condition at w is the mean of this "
-    "expression over the data, so the condition holds in every dimension and for every distribution of the data that "
-    "keeps ({names}) inside these ranges."
+    "If the slack of a condition at w is the mean of this expression over the data, with a = <w, x> and b = <v, x>, then the "
+    "condition holds in every dimension and for every distribution of the data that keeps ({names}) inside these ranges."
 )
 
 

@@ -408,6 +408,9 @@ def show(e: Expression, limit: int = 2000) -> str:
             right = text(node.args[1], own + (node.op in ("sub", "div")))
             inner = f"{left}{_SIGNS[node.op]}{right}" if own == 2 else f"{left} {_SIGNS[node.op]} {right}"
             return f"({inner})" if level > own else inner
+        if node.op == "dd":
+            name, order, u, v = node.args
+            return f"{name}[{', '.join([text(u, 0), *[text(v, 0)] * order])}]"
         return f"{node.op}({', '.join(text(c, 0) for c in children(node))})"
 
     full = text(e, 0)

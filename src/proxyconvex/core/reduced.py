@@ -187,6 +187,7 @@ class ReducedCondition:
         activation: name of the activation.
         name: what the inequality is called.
         lift: what a proof of it says about models and data, a sentence.
+        curve: ``s(t)`` as an expression of ``t``, if there is an activation.
     """
 
     expression: Expression
@@ -195,6 +196,7 @@ class ReducedCondition:
     activation: str = "none"
     name: str = "inequality"
     lift: str = ""
+    curve: Expression | None = None
 
     def __post_init__(self) -> None:
         used = names(self.expression)
@@ -305,6 +307,7 @@ class ReducedCondition:
             "variables": [[k, str(lo), str(hi)] for k, (lo, hi) in self.variables.items()],
             "constants": [[k, str(v)] for k, v in self.constants.items()],
             "slack": instructions(self.expression),
+            "curve": None if self.curve is None else instructions(self.curve),
         }
 
     @classmethod
@@ -315,6 +318,7 @@ class ReducedCondition:
             {k: (Fraction(lo), Fraction(hi)) for k, lo, hi in stored["variables"]},
             {k: Fraction(v) for k, v in stored["constants"]},
             stored["activation"], stored["name"], stored["lift"],
+            None if stored["curve"] is None else from_instructions(stored["curve"]),
         )  # fmt: skip
 
 
@@ -326,9 +330,8 @@ def _short(x: Fraction) -> str:
 
 MEAN = "The mean of the slack over any distribution of ({names}) inside these ranges is then >= 0 as well."
 RIDGE = (
-    "For a single neuron x -> s(<w, x>) with a = <w, x> and b = <v, x> the slack of the condition at w is the mean of this "
-    "expression over the data, so the condition holds in every dimension and for every distribution of the data that "
-    "keeps ({names}) inside these ranges."
+    "If the slack of a condition at w is the mean of this expression over the data, with a = <w, x> and b = <v, x>, then the "
+    "condition holds in every dimension and for every distribution of the data that keeps ({names}) inside these ranges."
 )
 
 
@@ -382,4 +385,5 @@ def reduced(
                 key, given[key], "constants that the formula uses", f"Drop {key} or use it."
             )
     sentence = (MEAN if lift is None else lift).format(names=", ".join(variables))
-    return ReducedCondition(expression, variables, constants, curve.name, name, sentence)
+    shape = None if activation is None else curve.at(variable("t"))
+    return ReducedCondition(expression, variables, constants, curve.name, name, sentence, shape)

@@ -1,0 +1,375 @@
+"""The search problem of a condition on parameters: JAX evaluates and differentiates, ball arithmetic confirms."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, final
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from ..core.conditions import BoundedBelow, GradientGrowth, Noise, ProxyConvexity, ProxyPL, Smooth
+from ..core.errors import InvalidInputError
+from ..core.intervals import upper, upper_float
+from ..core.numbers import absolute, is_exact_point, map_point, norm_sq, subtract
+from ..core.premises import Premise, fit, gradient
+from ..core.regions import checked_point, exact_point
+from .candidates_regions import center_of, flat, inside_exactly, inside_many, projection, radius_of
+from .falsify_problem import Confirmation, Points, Problem, Values, fixed_batches, float_only
+
+_TINY = 1e-200
+_FLOATS_AT_ONCE = 2**23
+_EXACT_SIZE = 2000
+
+
+@final
+class ParameterProblem(Problem):
+    """A condition of `core.conditions` on a pytree of parameters (for smoothness, on a pair of them).
+
+    Args:
+        condition: with functions f, g, ... that JAX can trace.
+        like: a point that shows the shape of the parameters; needed where neither a comparator nor a ball does.
+
+    Raises:
+        InvalidInputError: without a shape, or if JAX cannot trace the condition.
+    """
+
+    def __init__(self, condition: Premise, like: Any = None) -> None:
+        self.condition = condition
+        self.pair = isinstance(condition, Smooth)
+        self.template = _template(condition, like)
+        self.parameters = flat(self.template).size
+        self.size = self.parameters * (2 if self.pair else 1)
+        self.statement = condition.record().statement
+        self.spread = radius_of(condition.region)
+        self._unravel = _unravel(self.template)
+        self._anchor = self._inner_point(like)
+        self._project_one = projection(condition.region, self._anchor)
+        self.anchors = self._named_anchors(like)
+        self._rows = max(1, min(256, _FLOATS_AT_ONCE // max(self._cost(), 1)))
+
+    # --- shape and anchors ---
+
+    def _inner_point(self, like: Any) -> Float[np.ndarray, " p"]:
+        """A point of the region."""
+        named = (getattr(self.condition, "comparator", None), center_of(self.condition.region), like)
+        options = [flat(p) for p in named if p is not None] + [np.zeros(self.parameters)]
+        for point in options:
+            if point.size == self.parameters and inside_many(self.condition.region, point[None])[0]:
+                return point
+        raise InvalidInputError(
+            "region", str(self.condition.region), "a region with a known inner point",
+            "The comparator lies outside it; pass like=w with a point w of the region.",
+        )  # fmt: skip
+
+    def _named_anchors(self, like: Any) -> dict[str, Float[np.ndarray, " p"]]:
+        named = {
+            "comparator": getattr(self.condition, "comparator", None),
+            "centre": center_of(self.condition.region),
+            "like": like,
+            "zero": np.zeros(self.parameters),
+        }
+        found = {}
+        for name, point in named.items():
+            if point is None or flat(point).size != self.parameters:
+                continue
+            one = self._project_one(flat(point)[None])[0]
+            found[name] = np.concatenate([one, one]) if self.pair else one
+        return found
+
+    def coordinate(self, i: int) -> str:
+        """``w[3]``, or ``w['layer'][0, 2]`` for a pytree."""
+        name = ("other" if i >= self.parameters else "w") if self.pair else "w"
+        return _coordinate(name, self.template, i % self.parameters)
+
+    def points_of(self, x: Float[np.ndarray, " p"]) -> tuple[Any, ...]:
+        """The arguments of ``condition.slack`` for a flat point, as NumPy pytrees."""
+        parts = np.split(x, 2) if self.pair else [x]
+        return tuple(map_point(np.asarray, _numpy_tree(self.template, part)) for part in parts)
+
+    def present(self, point: Float[np.ndarray, " p"]) -> dict[str, Any]:
+        """``{"w": w}``, for smoothness ``{"w": w, "other": u}``."""
+        return dict(zip(("w", "other"), self.points_of(point), strict=False))
+
+    def reproduce(self, point: Float[np.ndarray, " p"]) -> str:
+        """``cond.slack(...)``; a long point by its nonzero entries, or by the search that found it."""
+        return _line(self.points_of(point))
+
+    # --- values by JAX ---
+
+    def _sides(self, *points: Any) -> tuple[Any, Any, Any]:
+        """Slack, the size of its two sides, and the sum of the sizes of its terms."""
+        import jax.numpy as jnp
+
+        slack = jnp.asarray(self.condition.slack(*points), float).reshape(())
+        left, extra = _left_and_terms(self.condition, slack, *points)
+        right = left - slack
+        size = jnp.sqrt(left**2 + right**2 + _TINY)
+        return slack, size, absolute(left) + absolute(right) + extra
+
+    def _objective(self, x: Any, raw: Any) -> tuple[Any, tuple[Any, Any, Any]]:
+        import jax.numpy as jnp
+
+        parts = jnp.split(x, 2) if self.pair else [x]
+        slack, size, terms = self._sides(*(self._unravel(p) for p in parts))
+        return slack / jnp.where(raw, 1.0, size), (slack, terms, slack / size)
+
+    def _cost(self) -> int:
+        """Numbers made by one evaluation; also the first trace, where errors of the user's functions show."""
+        import jax
+
+        try:
+            with jax.enable_x64(True):
+                jaxpr = jax.make_jaxpr(lambda x: self._objective(x, False)[1])(np.zeros(self.size))
+        except InvalidInputError:
+            raise
+        except Exception as error:
+            raise InvalidInputError(
+                "condition", type(self.condition).__name__, "functions of w that JAX can trace",
+                f"Evaluating the slack raised {type(error).__name__}: {_first_line(error)}",
+            ) from error  # fmt: skip
+        return _numbers(jaxpr.jaxpr) + self.size
+
+    @functools.cached_property
+    def _compiled_values(self) -> Callable[[Points], tuple[np.ndarray, ...]]:
+        import jax
+
+        one = jax.jit(jax.vmap(lambda x: self._objective(x, False)[1]))
+        return fixed_batches(one, self._rows)
+
+    @functools.cached_property
+    def _compiled_gradients(self) -> Callable[[Points], tuple[np.ndarray, ...]]:
+        import jax
+
+        def one(x: Any) -> tuple[Any, ...]:
+            gradient, values = jax.grad(self._objective, has_aux=True)(x[:-1], x[-1] > 0)
+            return (*values, gradient)
+
+        return fixed_batches(jax.jit(jax.vmap(one)), self._rows)
+
+    def values(self, points: Points) -> Values:
+        """By one compiled function, in batches."""
+        import jax
+
+        with jax.enable_x64(True):
+            return Values.of(*self._compiled_values(points))
+
+    def gradients(self, points: Points, raw: Bool[np.ndarray, " n"]) -> tuple[Values, Points]:
+        """By one compiled function, in batches."""
+        import jax
+
+        with jax.enable_x64(True):
+            flagged = np.concatenate([points, np.asarray(raw, float)[:, None]], axis=1)
+            slack, terms, relative, gradient = self._compiled_gradients(flagged)
+        return Values.of(slack, terms, relative), np.nan_to_num(gradient, posinf=0.0, neginf=0.0)
+
+    @functools.cached_property
+    def _compiled_descent(self) -> Callable[[Points], tuple[np.ndarray, ...]]:
+        import jax
+
+        f, grad = self.condition.f, self.condition.grad  # type: ignore[attr-defined]
+
+        def one(x: Any) -> tuple[Any, Any]:
+            w = self._unravel(x)
+            slope = gradient(f, grad, w)
+            return f(w), jax.flatten_util.ravel_pytree(map_point(lambda s: jax.numpy.asarray(s, float), slope))[0]
+
+        return fixed_batches(jax.jit(jax.vmap(one)), self._rows)
+
+    def descent(self, starts: Points, steps: int) -> Points:
+        """Gradient descent on f with a step that doubles after success and shrinks after failure."""
+        if getattr(self.condition, "f", None) is None or not hasattr(self.condition, "grad"):
+            return super().descent(starts, steps)
+        import jax
+
+        x, visited = starts[:, : self.parameters], []
+        with jax.enable_x64(True):
+            value, slope = self._compiled_descent(x)
+            step = np.full(len(x), 0.1)
+            for _ in range(steps):
+                new = self._project_one(x - step[:, None] * np.nan_to_num(slope))
+                new_value, new_slope = self._compiled_descent(new)
+                better = new_value < value
+                x, value = np.where(better[:, None], new, x), np.where(better, new_value, value)
+                slope = np.where(better[:, None], new_slope, slope)
+                step = np.where(better, 2.0, 0.2) * step
+                visited.append(x)
+        path = np.concatenate(visited)
+        return np.concatenate([path, np.roll(path, len(starts), axis=0)], axis=1) if self.pair else path
+
+    # --- region ---
+
+    def project(self, points: Points) -> Points:
+        """Into the region (both points of a pair)."""
+        if not self.pair:
+            return self._project_one(points)
+        return np.concatenate([self._project_one(x) for x in np.split(points, 2, axis=1)], axis=1)
+
+    def inside(self, points: Points) -> Bool[np.ndarray, " n"]:
+        """Membership in float64."""
+        parts = np.split(points, 2, axis=1) if self.pair else [points]
+        return np.all([inside_many(self.condition.region, x) for x in parts], axis=0)
+
+    def structured(self, rng: np.random.Generator) -> Points:
+        """For smoothness: pairs a short or a long step apart."""
+        if not self.pair:
+            return super().structured(rng)
+        scale, n = self.spread or 1.0, 256
+        base = np.stack([a[: self.parameters] for a in self.anchors.values()])[rng.integers(len(self.anchors), size=n)]
+        w = base + scale * 10 ** rng.uniform(-3, 1, (n, 1)) * rng.normal(size=base.shape) * (rng.random((n, 1)) < 0.7)
+        u = w + scale * 10 ** rng.uniform(-3, 1, (n, 1)) * rng.normal(size=base.shape)
+        return np.concatenate([w, u], axis=1)
+
+    # --- confirmation ---
+
+    def confirm(self, point: Float[np.ndarray, " p"]) -> Confirmation:
+        """Exactly where the formula runs on fractions, else by balls, else labelled as float64 only."""
+        points = self.points_of(point)
+        if not all(inside_exactly(self.condition.region, p) for p in points):
+            return Confirmation(False, "float64 only", float("nan"), "the point is not certainly inside the region")
+        if getattr(self.condition, "grad", None) is not None and self.size <= _EXACT_SIZE:
+            exactly = self._exactly(points)
+            if exactly is not None:
+                return Confirmation(upper(exactly) < 0, "exact fractions", upper_float(exactly))
+        from .falsify_balls import Unsupported, enclose
+        from .falsify_balls import upper_float as ball_above
+
+        try:
+            ball = enclose(self.condition.slack, *points)
+        except Unsupported as error:
+            return float_only(self, point, f"not confirmed: {error}")
+        if not ball.is_finite():
+            return float_only(self, point, "not confirmed: ball arithmetic gives no finite value there")
+        return Confirmation(bool(ball < 0), "ball arithmetic", ball_above(ball))
+
+    def _exactly(self, points: tuple[Any, ...]) -> Any:
+        """The slack in fractions and intervals, or None if the user's functions do not run on them."""
+        try:
+            return self.condition.slack(*(exact_point(p) for p in points))
+        except Exception:
+            return None
+
+
+def _left_and_terms(condition: Premise, slack: Any, *points: Any) -> tuple[Any, Any]:
+    """One side of the inequality (the other is it minus the slack), and the sizes of terms that cancel inside a side."""
+    w = points[0]
+    if isinstance(condition, ProxyConvexity):
+        g, h = condition.g(w), condition.level_at(w)  # type: ignore[misc]
+        return slack + (g - h), absolute(g) + absolute(h)
+    if isinstance(condition, ProxyPL):
+        g = condition.g(w)  # type: ignore[misc]
+        return slack + fit(condition.mu, w) / 2 * (g - fit(condition.xi, w)), absolute(g)
+    if isinstance(condition, Smooth):
+        a, b = points
+        sizes = absolute(condition.f(a)) + absolute(condition.f(b))  # type: ignore[misc]
+        return fit(condition.L, a) / 2 * norm_sq(subtract(b, a)), sizes
+    if isinstance(condition, GradientGrowth):
+        g = condition.g(w)  # type: ignore[misc]
+        return fit(condition.A, w) * g + fit(condition.C, w), absolute(g)
+    if isinstance(condition, Noise):
+        full = norm_sq(gradient(condition.f, condition.grad, w))
+        return fit(condition.rho, w) * full + fit(condition.sigma2, w), 0.0
+    if isinstance(condition, BoundedBelow):
+        return slack + 1.0 + abs(float(condition.f_star)), abs(float(condition.f_star))
+    return slack + 1.0, 0.0
+
+
+# --- shapes --------------------------------------------------------------------------------------------------------
+
+
+def _template(condition: Premise, like: Any) -> Any:
+    """A float pytree with the shape of the parameters."""
+    for point in (getattr(condition, "comparator", None), center_of(condition.region), like):
+        if point is not None:
+            point = checked_point("like", point)
+            if is_exact_point(point) and isinstance(point, list):
+                return np.array([float(upper(x)) for x in flat_exact(point)])
+            return map_point(lambda x: np.asarray(x, float), point)
+    raise InvalidInputError(
+        "like", None, "a point with the shape of the parameters",
+        "The condition names no comparator and its region no centre: pass like=w0 (any point of the right shape).",
+    )  # fmt: skip
+
+
+def flat_exact(point: list[Any]) -> list[Any]:
+    """A list of exact scalars; nested exact points are refused."""
+    if any(isinstance(x, list | tuple | dict) for x in point):
+        raise InvalidInputError("comparator", point, "a flat list of exact numbers, or float arrays")
+    return point
+
+
+def _unravel(template: Any) -> Callable[[Any], Any]:
+    import jax
+    import jax.flatten_util
+
+    with jax.enable_x64(True):
+        leaves, tree = jax.tree.flatten(template)
+    shapes = [np.shape(x) for x in leaves]
+    ends = np.cumsum([int(np.prod(s, dtype=int)) for s in shapes])[:-1].tolist()
+
+    def unravel(x: Any) -> Any:
+        parts = jax.numpy.split(x, ends)
+        return jax.tree.unflatten(tree, [p.reshape(s) for p, s in zip(parts, shapes, strict=True)])
+
+    return unravel
+
+
+def _numpy_tree(template: Any, x: Float[np.ndarray, " p"]) -> Any:
+    import jax
+
+    leaves, tree = jax.tree.flatten(template)
+    ends = np.cumsum([np.size(leaf) for leaf in leaves])[:-1]
+    parts = [p.reshape(np.shape(leaf)) for p, leaf in zip(np.split(x, ends), leaves, strict=True)]
+    return jax.tree.unflatten(tree, parts)
+
+
+def _coordinate(name: str, tree: Any, i: int) -> str:
+    if isinstance(tree, dict | list | tuple):
+        for key in sorted(tree) if isinstance(tree, dict) else range(len(tree)):
+            size = flat(tree[key]).size
+            if i < size:
+                return _coordinate(f"{name}[{key!r}]", tree[key], i)
+            i -= size
+    shape = np.shape(tree)
+    return name if shape == () else f"{name}[{', '.join(str(int(j)) for j in np.unravel_index(i, shape))}]"
+
+
+def _line(points: tuple[Any, ...]) -> str:
+    if all(flat(p).size <= 24 for p in points):
+        return f"cond.slack({', '.join(map(_code, points))})"
+    arrays = [p for p in points if isinstance(p, np.ndarray)]
+    if len(arrays) < len(points) or any(np.count_nonzero(a) > 24 for a in arrays):
+        return "cond.slack(*verdict.witness['arguments'])"
+    lines = []
+    for name, a in zip("wu", arrays, strict=False):
+        spots = np.flatnonzero(a).tolist()
+        lines.append(f"{name} = np.zeros({a.shape}); {name}.flat[{spots}] = {a.ravel()[spots].tolist()}")
+    return "; ".join([*lines, f"cond.slack({', '.join('wu'[: len(arrays)])})"])
+
+
+def _code(point: Any) -> str:
+    """Python code of a short point."""
+    if isinstance(point, dict):
+        return "{" + ", ".join(f"{k!r}: {_code(v)}" for k, v in point.items()) + "}"
+    if isinstance(point, list | tuple):
+        inside = ", ".join(map(_code, point))
+        return f"({inside},)" if isinstance(point, tuple) else f"[{inside}]"
+    array = np.asarray(point, float)
+    return repr(array.tolist()) if array.ndim <= 1 else f"np.array({array.tolist()!r})"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [""])[0]
+
+
+def _numbers(jaxpr: Any) -> int:
+    """Numbers made by a jaxpr and those nested in it."""
+    total = 0
+    for equation in jaxpr.eqns:
+        total += sum(getattr(v.aval, "size", 0) for v in equation.outvars)
+        for value in equation.params.values():
+            inner = getattr(value, "jaxpr", value)
+            if hasattr(inner, "eqns"):
+                total += _numbers(inner)
+    return total

@@ -9,6 +9,7 @@ from typing import Any, final
 
 from ..core.errors import InvalidInputError
 from ..core.evidence import Verdict
+from . import state
 from .conditions import (
     DEFAULT_WATCHES,
     ConvexityTally,
@@ -26,7 +27,6 @@ from .sums import RunningSum
 from .track import Rounding, Track
 
 TOLERANCES = {"float64": 1e-11, "float32": 1e-5}
-STATE_VERSION = 1
 _TOTALS = LogSpaced(300)  # steps whose line carries the running sums: a killed run loses less than 1% of them
 # A step that carries one of these is always a line of the log: estimates are made from them.
 _KEEP = (
@@ -324,19 +324,7 @@ class Ledger:
 
     def _open(self) -> None:
         if self.writer is not None and not self.writer.is_open:
-            self.writer.open(self.header(), self.resumed_at)
-
-    def header(self) -> dict[str, Any]:
-        """What the log says about the run at its head."""
-        return {
-            "comparators": list(self.comparators),
-            "quantities": {n: str(q.schedule) for n, q in self.quantities.items()},
-            "precision": self.precision,
-            "tolerance": self.tolerance,
-            "weight_unit": self.weight_unit,
-            "watches": [{"kind": type(w).__name__, **vars(w)} for w in self.watches],
-            "meta": self.meta,
-        }
+            self.writer.open(state.header(self), self.resumed_at)
 
     def verdict(self, comparator: str | None = None) -> Verdict:
         """T7 against one comparator (the first if left out): HOLDS, FALSIFIED, or INVALID_INPUT if it could not be checked."""
@@ -347,43 +335,13 @@ class Ledger:
 
     def totals(self) -> dict[str, Any]:
         """All running sums and extremes so far, as JSON values; what a summary is made of."""
-        return {
-            "steps": self.steps,
-            "skipped": self.skipped,
-            "eta": self.eta_sum.value,
-            "loss": self.loss_sum.value,
-            "form": self.form,
-            "first_missed": self.first_missed,
-            "first_nonfinite": self.first_nonfinite,
-            "maxima": dict(self.maxima),
-            "tracks": {c: t.summary(self.form or "sgd") for c, t in self.tracks.items()},
-            "convexity": [
-                {"watch": name, "comparator": c, **tally.summary()}
-                for (name, c), tally in self.tallies.items()
-                if tally.checks
-            ],
-            "pl": [
-                {"watch": name, **tally.state()} for name, tally in self.pl_tallies.items() if tally.checks
-            ],
-        }
-
-    # --- resume ---
+        return state.totals(self)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on after the last observed step, as JSON values; put it into the checkpoint."""
-        return {
-            "version": STATE_VERSION,
-            "comparators": list(self.comparators),
-            "watches": [repr(w) for w in self.watches],
-            "plain": {k: getattr(self, k) for k in _PLAIN},
-            "sums": {k: getattr(self, k).state() for k in _SUMS},
-            "maxima": dict(self.maxima),
-            "tracks": {c: t.state() for c, t in self.tracks.items()},
-            "tallies": [[*key, tally.state()] for key, tally in self.tallies.items()],
-            "pl": {name: tally.state() for name, tally in self.pl_tallies.items()},
-        }
+        return state.dump(self)
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Continue from a `state_dict`: the sums go on bit for bit, and the log drops the steps that will be taken again.
 
         Raises:
@@ -393,29 +351,5 @@ class Ledger:
             raise InvalidInputError(
                 "state", f"step {self.last_step}", "a ledger that has not observed a step yet"
             )
-        mine = {
-            "version": STATE_VERSION,
-            "comparators": list(self.comparators),
-            "watches": [repr(w) for w in self.watches],
-        }
-        for key, value in mine.items():
-            if state.get(key) != value:
-                raise InvalidInputError(
-                    key, state.get(key), f"{value}, as this ledger", "Build it with the same arguments."
-                )
-        for k in _PLAIN:
-            setattr(self, k, state["plain"][k])
-        for k in _SUMS:
-            setattr(self, k, RunningSum(*state["sums"][k]))
-        self.maxima = dict(state["maxima"])
-        for c, track in self.tracks.items():
-            track.restore(state["tracks"][c])
-        for name, c, tally in state["tallies"]:
-            self.tallies[name, c].restore(tally)
-        for name, tally in self.pl_tallies.items():
-            tally.restore(state["pl"][name])
+        state.load(self, saved)
         self.resumed_at = self.last_step + 1
-
-
-_PLAIN = ("form", "steps", "skipped", "last_step", "first_missed", "first_nonfinite")
-_SUMS = ("eta_sum", "loss_sum")

@@ -110,7 +110,8 @@ class ConvexityTally:
         self.g_max = self.h_max = -math.inf
         self.g_min = math.inf
         self.growth = 0.0
-        self.weight, self.balance, self.inner, self.g_sum, self.h_sum = (RunningSum() for _ in range(5))
+        self.weight, self.weighted_g, self.weighted_h = RunningSum(), RunningSum(), RunningSum()
+        self.inner, self.g_sum = RunningSum(), RunningSum()
         self.weighted = 0
 
     def add(
@@ -140,14 +141,14 @@ class ConvexityTally:
         if grad_sq > 0:
             self.growth = max(self.growth, grad_sq / g) if g > 0 else math.inf
         self.g_sum.add(g)
-        self.h_sum.add(h)
         if weight is not None:
             self.weighted += 1
             self.weight.add(weight)
-            self.balance.add(weight * (g - h))
+            self.weighted_g.add(weight * g)
+            self.weighted_h.add(weight * h)
             self.inner.add(weight * inner)
 
-    _SUMS = ("weight", "balance", "inner", "g_sum", "h_sum")
+    _SUMS = ("weight", "weighted_g", "weighted_h", "inner", "g_sum")
     _PLAIN = (
         "checks", "violations", "first_step", "last_step", "last_violation", "least_step", "least", "g_max", "h_max",
         "g_min", "growth", "weighted",

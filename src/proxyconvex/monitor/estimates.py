@@ -154,6 +154,16 @@ class PLEstimate:
         """Whether the smallest constant is positive beyond chance: the lower end of every window's interval is > 0."""
         return all(w.low > 0 for w in self.windows)
 
+    @property
+    def since(self) -> int:
+        """First step of the windows from which on every interval is positive; -1 if the last one is not."""
+        step = -1
+        for w in reversed(self.windows):
+            if not w.low > 0:
+                break
+            step = w.first
+        return step
+
 
 def pl_estimate(log: RunLog, watch: WatchPL, level: float = LEVEL) -> PLEstimate | None:
     """The empirical constant of a (proxy-)PL condition; None without enough split gradients.

@@ -19,6 +19,7 @@ from .conditions import (
     WatchPL,
     lookup,
 )
+from .descent import StepTally
 from .intake import checked_comparators, checked_dots, checked_gradient, checked_watches, single
 from .log import LogWriter, Sink
 from .quantity import Quantity, quantities
@@ -110,6 +111,7 @@ class Ledger:
             for c in self.comparators
         }
         self.pl_tallies = {w.name: PLTally() for w in self.watches if isinstance(w, WatchPL)}
+        self.step_tally = StepTally(2.0**-53 if precision == "float64" else 2.0**-24)
         self.form: str | None = None
         self.steps = self.skipped = 0
         self.last_step = -1
@@ -147,7 +149,7 @@ class Ledger:
             loss: loss of the step's batch at ``w_step``, None if unknown.
             dots: plain floats, of `intake.DOT_KEYS`: ``grad_sq = ||d||^2`` of the gradient named by ``gradient``; by comparator
                 ``grad_w_minus_v = <d, w - v>``, ``dist_sq = ||w - v||^2``; ``dist0_sq = ||w - w_0||^2``; of the step taken, ``u = w_t - w_{t+1}``:
-                ``update_sq = ||u||^2``, by comparator ``update_dot = <u, w - v>``. After clipping by norm also ``clip`` (the factor <= 1) and
+                ``update_sq = ||u||^2``, ``update_grad = <d, u>``, by comparator ``update_dot = <u, w - v>``. After clipping by norm also ``clip`` (the factor <= 1) and
                 ``raw_grad_sq``, ``raw_grad_w_minus_v`` of the gradient before it.
             gradient: which gradient ``grad_*`` is: one of `intake.GRADIENTS`, or several joined by ``+`` such as ``"accumulated+clipped"``.
             skipped: no step was taken (a scaler found infinities); nothing is summed.
@@ -245,6 +247,7 @@ class Ledger:
                 self.maxima[key] = value
         self._arrive(step, record)
         self._leave(step, record, eta)
+        self.step_tally.add(record, eta, bool(self.meta.get("full_batch")), self.form or "sgd")
         self._watch(record, eta)
 
     def _arrive(self, step: int, record: dict[str, Any]) -> None:

@@ -44,7 +44,8 @@ def cross_entropy(xp: Any, outputs: Any, targets: Any) -> PerSample:
 def logistic(xp: Any, outputs: Any, targets: Any) -> PerSample:
     """``log(1 + exp(-y q))`` with y in {-1, +1}: slope ``1/(1 + exp(y q))``, margin ``y q``; ``error <= 2 slope``."""
     margin = outputs.reshape(-1) * targets.reshape(-1)
-    return {"slope": (1 - xp.tanh(margin / 2)) / 2, "margin": margin}
+    small = xp.exp(-xp.abs(margin))
+    return {"slope": xp.where(margin > 0, small / (1 + small), 1 / (1 + small)), "margin": margin}
 
 
 def binary_cross_entropy(xp: Any, outputs: Any, targets: Any) -> PerSample:

@@ -41,6 +41,7 @@ def totals(ledger: Ledger) -> dict[str, Any]:
         "first_missed": ledger.first_missed,
         "first_nonfinite": ledger.first_nonfinite,
         "maxima": dict(ledger.maxima),
+        "taken": ledger.step_tally.summary(),
         "tracks": {c: t.summary(form) for c, t in ledger.tracks.items()},
         "convexity": [
             {"watch": name, "comparator": c, **tally.summary()}
@@ -66,6 +67,7 @@ def dump(ledger: Ledger) -> dict[str, Any]:
         "plain": {k: getattr(ledger, k) for k in _PLAIN},
         "sums": {k: getattr(ledger, k).state() for k in _SUMS},
         "maxima": dict(ledger.maxima),
+        "taken": ledger.step_tally.state(),
         "tracks": {c: t.state() for c, t in ledger.tracks.items()},
         "tallies": [[*key, tally.state()] for key, tally in ledger.tallies.items()],
         "pl": {name: tally.state() for name, tally in ledger.pl_tallies.items()},
@@ -84,6 +86,7 @@ def load(ledger: Ledger, saved: Mapping[str, Any]) -> None:
     for k in _SUMS:
         setattr(ledger, k, RunningSum(*saved["sums"][k]))
     ledger.maxima = dict(saved["maxima"])
+    ledger.step_tally.restore(saved["taken"])
     for c, track in ledger.tracks.items():
         track.restore(saved["tracks"][c])
     for name, c, tally in saved["tallies"]:

@@ -21,6 +21,7 @@ TOP_LEVEL = {
     "cli": "report",
     "cli_output": "report",
     "__init__": "report",
+    "torch": "report",
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 CHECKER_FILES = sorted((SOURCE / "proxyconvex_checker").rglob("*.py"))

@@ -37,15 +37,28 @@ def untouched_random_state(device: torch.device) -> Iterator[None]:
         yield
 
 
+def random_state(device: torch.device) -> tuple[Tensor, Tensor | None]:
+    """The states of the generators of the CPU and of the model's device."""
+    return torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+
+
+def set_random_state(state: tuple[Tensor, Tensor | None], device: torch.device) -> None:
+    """Inverse of `random_state`."""
+    torch.set_rng_state(state[0])
+    if state[1] is not None:
+        torch.cuda.set_rng_state(state[1], device)
+
+
 @contextlib.contextmanager
-def _differentiable_kernels() -> Iterator[None]:
+def _differentiable_kernels(recurrent: bool) -> Iterator[None]:
     """Kernels that have a forward derivative: not oneDNN's LSTM, not fused attention or fused encoder layers."""
     fast = torch.backends.mha.get_fastpath_enabled()
     dnn = torch._C._get_mkldnn_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
-    torch._C._set_mkldnn_enabled(False)
+    if recurrent:
+        torch._C._set_mkldnn_enabled(False)
     try:
-        with sdpa_kernel(SDPBackend.MATH), torch.backends.cudnn.flags(enabled=False):
+        with sdpa_kernel(SDPBackend.MATH), torch.backends.cudnn.flags(enabled=not recurrent):
             yield
     finally:
         torch._C._set_mkldnn_enabled(dnn)
@@ -69,7 +82,8 @@ class Functional:
         self.forward = forward or plain_forward
         own = dict(self.model.named_parameters())
         self.params = [own[n] for n in self.names]
-        # oneDNN has no forward derivative for its LSTM; everything else keeps its kernel.
+        # oneDNN and cuDNN have no forward derivative for their LSTM; everything else keeps its kernel.
+        self.recurrent = any(isinstance(m, nn.RNNBase) for m in self.model.modules())
         self.device = self.params[0].device
 
     def _call(self, parameters: list[Tensor], inputs: Any) -> Tensor:
@@ -88,7 +102,7 @@ class Functional:
 
     def jvp(self, inputs: Any, direction: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Outputs ``N(w)`` and the derivative ``D N(w)[direction]`` by forward differentiation."""
-        with untouched_random_state(self.device), _differentiable_kernels(), torch.no_grad():
+        with untouched_random_state(self.device), _differentiable_kernels(self.recurrent), torch.no_grad():
             with forward_ad.dual_level():
                 dual = [
                     forward_ad.make_dual(w, d.to(w.dtype).view_as(w))
@@ -99,12 +113,12 @@ class Functional:
                 return out.primal.clone(), tangent.clone()
 
     def gradient(
-        self, inputs: Any, targets: Any, loss_fn: Callable[[Tensor, Any], Tensor], seed_state: Any = None
+        self, inputs: Any, targets: Any, loss_fn: Callable[[Tensor, Any], Tensor], random_state: Any = None
     ) -> tuple[float, list[Tensor]]:
-        """Loss and gradient on a batch at the current weights; ``seed_state`` fixes dropout's draws."""
+        """Loss and gradient on a batch at the current weights; ``random_state`` fixes dropout's draws."""
         with untouched_random_state(self.device), torch.enable_grad():
-            if seed_state is not None:
-                torch.set_rng_state(seed_state)
+            if random_state is not None:
+                set_random_state(random_state, self.device)
             leaves = [w.requires_grad_() for w in self.weights()]
             loss = loss_fn(self._call(leaves, inputs), targets)
             grads = torch.autograd.grad(loss, leaves, allow_unused=True)

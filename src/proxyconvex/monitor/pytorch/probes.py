@@ -11,7 +11,7 @@ import torch
 from scipy.optimize import nnls
 from torch import Tensor
 
-from .functional import Functional, inner, rows_of, split_batch
+from .functional import Functional, inner, random_state, rows_of, split_batch
 
 Loss = Callable[[Tensor, Any], Tensor]
 # Largest stored Jacobian of the probe set, in entries (256 MiB of float32), and its largest number of rows.
@@ -25,18 +25,20 @@ class Batch:
 
     Attributes:
         inputs, targets, loss_fn: as given to `Monitor.batch`.
-        random_state: state of the generator when it was given, so that dropout draws the same masks twice.
+        random_state: states of the generators when it was given, so that dropout draws the same masks twice.
         loss: its loss at ``w_t``.
         gradient: its gradient at ``w_t``.
+        weights: ``w_t``.
         step: t.
     """
 
     inputs: Any
     targets: Any
     loss_fn: Loss
-    random_state: Tensor
+    random_state: Any
     loss: float
     gradient: list[Tensor]
+    weights: list[Tensor]
     step: int
 
 
@@ -88,21 +90,20 @@ def half_batches(model: Functional, inputs: Any, targets: Any, loss_fn: Loss) ->
 
 def keep_for_secant(model: Functional, inputs: Any, targets: Any, loss_fn: Loss, step: int) -> Batch:
     """Evaluate a batch at ``w_t`` and keep it until ``w_{t+1}`` is there."""
-    state = torch.get_rng_state()
+    state = random_state(model.device)
     loss, gradient = model.gradient(inputs, targets, loss_fn, state)
-    return Batch(inputs, targets, loss_fn, state, loss, gradient, step)
+    weights = [w.clone() for w in model.weights()]
+    return Batch(inputs, targets, loss_fn, state, loss, gradient, weights, step)
 
 
-def secant(model: Functional, batch: Batch, previous: list[Tensor]) -> dict[str, float]:
+def secant(model: Functional, batch: Batch) -> dict[str, float]:
     """Smoothness seen between ``w_t`` and ``w_{t+1}`` on one batch (the same rows, the same masks).
 
     ``secant_smoothness = ||grad f(w_{t+1}) - grad f(w_t)|| / ||u||`` and the least L of the descent inequality,
     ``2 (f(w_{t+1}) - f(w_t) - <grad f(w_t), u>) / ||u||^2``, ``u = w_{t+1} - w_t``.
     """
     loss, gradient = model.gradient(batch.inputs, batch.targets, batch.loss_fn, batch.random_state)
-    step = [
-        w - p.to(w.dtype).view_as(w) for w, p in zip(model.weights(), previous, strict=True)
-    ]
+    step = [w - p for w, p in zip(model.weights(), batch.weights, strict=True)]
     size = inner(step, step)
     if not size > 0:
         return {}

@@ -61,7 +61,7 @@ class Piece:
         packed: whether it holds whole small tensors.
         group: row of the sums it adds to (one row for each way of sharding).
         references: per reference point its entries, shape [size].
-        scratch: work space, shape [3, size]: a difference, the gradient or the weights widened, the step.
+        scratch: work space, three of shape [size]: a difference, the gradient or the weights widened, the step.
         views: windows of ``scratch[1]`` and ``scratch[2]`` shaped like the packed tensors.
         previous: the weights at the last call that asked to keep them, shape [size].
     """
@@ -73,7 +73,7 @@ class Piece:
     group: int
     dtype: torch.dtype
     references: list[Tensor]
-    scratch: Tensor
+    scratch: tuple[Tensor, Tensor, Tensor]
     views: tuple[list[Tensor], list[Tensor]] = ((), ())  # type: ignore[assignment]
     previous: Tensor | None = None
 
@@ -140,7 +140,7 @@ class ParameterVector:
             for start in range(0, n, PIECE):
                 size = min(PIECE, n - start)
                 kept = [r[i].reshape(-1)[start : start + size].to(dtype).clone() for r in lists]
-                self.pieces.append(Piece([i], start, size, False, group, dtype, kept, space[:, :size]))
+                self.pieces.append(Piece([i], start, size, False, group, dtype, kept, space[:, :size].unbind()))
         for key, members in packs.items():
             self._pack(members, key, lists)
 
@@ -151,7 +151,7 @@ class ParameterVector:
         space = torch.empty(3, sum(sizes), dtype=dtype, device=device)
         kept = [torch.cat([r[i].reshape(-1).to(dtype) for i in members]) for r in lists]
         views = tuple([v.view(s) for v, s in zip(space[row].split(sizes), shapes, strict=True)] for row in (1, 2))
-        self.pieces.append(Piece(members, 0, sum(sizes), True, group, dtype, kept, space, views))  # type: ignore[arg-type]
+        self.pieces.append(Piece(members, 0, sum(sizes), True, group, dtype, kept, space.unbind(), views))  # type: ignore[arg-type]
 
     # -- one pass -----------------------------------------------------------------------------------------------------
 
@@ -182,10 +182,10 @@ class ParameterVector:
                 delta = piece.scratch[0]
                 u = None
                 if update:
-                    u = sub(w, piece.previous, out=piece.scratch[2] if w is not piece.scratch[2] else None)
+                    # Packed weights lie in scratch[2] themselves.
+                    u = sub(w, piece.previous, out=None if piece.packed else piece.scratch[2])
                     values.append(dot(u, u))
                     where.append((piece.group, 1))
-                # The packed weights lie in scratch[2]; the step may not overwrite them before they were used.
                 g = _gradient(piece, grads) if gradient else None
                 if g is not None:
                     values.append(dot(g, g))
@@ -219,6 +219,19 @@ class ParameterVector:
             [None if p.grad is None else local(p.grad) for p in self.params] if gradient else []
         )
 
+    @property
+    def wide(self) -> bool:
+        """Whether every difference and product is formed in float64."""
+        return all(p.dtype == torch.float64 for p in self.pieces)
+
+    def norms(self, exchange: Any) -> dict[str, float]:
+        """``||v||`` of every reference point, over all ranks."""
+        sums = np.zeros((1, len(self.groups), len(self.labels)))
+        for piece in self.pieces:
+            for r, v in enumerate(piece.references):
+                sums[0, piece.group, r] += float(torch.dot(v, v))
+        return dict(zip(self.labels, np.sqrt(exchange.whole(sums)[0]).tolist(), strict=True))
+
     # -- whole vectors ------------------------------------------------------------------------------------------------
 
     def reference(self, label: str) -> list[Tensor]:
@@ -244,8 +257,9 @@ class ParameterVector:
                 parts[i].append(x)
         return [torch.cat(x).view(local(p).shape) for x, p in zip(parts, self.params, strict=True)]
 
-    def accumulate(self, into: list[Tensor], *, weight: float, gradient: bool) -> None:
-        """``into += weight * gradient`` or ``into += weight * (w - first reference)``, piece by piece."""
+    def accumulate(self, into: list[Tensor], *, weight: float, label: str | None = None) -> None:
+        """``into += weight * gradient``, or ``into += weight * (w - v)`` for a reference point, piece by piece."""
+        gradient, r = label is None, 0 if label is None else self.labels.index(label)
         with torch.no_grad():
             weights, grads = self._tensors(gradient)
             for piece, target in zip(self.pieces, into, strict=True):
@@ -253,11 +267,11 @@ class ParameterVector:
                     target.add_(_gradient(piece, grads), alpha=weight)
                 else:
                     w = _weights(piece, weights)
-                    target.add_(torch.sub(w, piece.references[0], out=piece.scratch[0]), alpha=weight)
+                    target.add_(torch.sub(w, piece.references[r], out=piece.scratch[0]), alpha=weight)
 
     def zeros(self) -> list[Tensor]:
         """A zero vector in the pieces of `accumulate`."""
-        return [torch.zeros(p.size, dtype=p.dtype, device=p.scratch.device) for p in self.pieces]
+        return [torch.zeros(p.size, dtype=p.dtype, device=p.scratch[0].device) for p in self.pieces]
 
 
 def _weights(piece: Piece, weights: list[Tensor]) -> Tensor:

@@ -73,6 +73,7 @@ class LogWriter:
         self.folder = Path(folder)
         self.path = self.folder / LOG_NAME
         self._file: Any = None
+        self.started = False
 
     def open(self, header: Mapping[str, Any], resume_at: int | None = None) -> None:
         """Start (or, from a step on, continue) the log."""
@@ -84,6 +85,7 @@ class LogWriter:
         self._file = self.path.open("a", encoding="utf-8", newline="\n")
         if torn:
             self._file.write("\n")
+        self.started = True
         event = "start" if resume_at is None else "resume"
         at = {} if resume_at is None else {"step": resume_at}
         self.line({"event": event, "format": FORMAT, **at, **header})

@@ -72,6 +72,26 @@ class LogSpaced:
 
 @final
 @dataclass(frozen=True)
+class Thinned:
+    """The multiples of k, of which about ``per_decade`` in every power of ten."""
+
+    k: int = 10
+    per_decade: int = 300
+
+    def __post_init__(self) -> None:
+        Every(self.k)
+        LogSpaced(self.per_decade)
+
+    def due(self, step: int) -> bool:
+        """See the class."""
+        return step % self.k == 0 and LogSpaced(self.per_decade).due(step // self.k)
+
+    def __str__(self) -> str:
+        return f"{self.per_decade} steps of each power of ten, multiples of {self.k}"
+
+
+@final
+@dataclass(frozen=True)
 class Never:
     """Not recorded."""
 

@@ -331,7 +331,7 @@ class Ledger:
             self._open()
             self.writer.line(line)
         else:
-            self._kept.append(record)
+            self._kept.append(line)
         for sink in self.sinks:
             sink.record(line)
 
@@ -351,10 +351,14 @@ class Ledger:
         if self.writer is not None and self.writer.started:
             found = read_log(self.writer.path)
         else:
-            found = RunLog(header={"event": "start", **state.header(self)}, records=list(self._kept))
+            found = RunLog(header={"event": "start", **state.header(self)})
+            for line in self._kept:
+                found.take(line)
         if self.record is not None and (not found.records or found.records[-1]["step"] < self.last_step):
-            found.records.append({k: v for k, v in self.record.items() if k != "totals"})
-        found.totals = self.totals() if self.steps + self.skipped else {}
+            found.take(self.record)
+        if self.steps + self.skipped:
+            found.totals = self.totals()
+            found.history.append((self.last_step, found.totals))
         found.ended = self._ended
         return found
 

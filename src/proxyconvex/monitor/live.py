@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import time
@@ -76,7 +77,7 @@ def sparkline(values: list[float], width: int = 60) -> str:
         return ""
     count = min(width, len(finite))
     cuts = [round(k * len(finite) / count) for k in range(count + 1)]
-    means = [sum(finite[a:b]) / (b - a) for a, b in zip(cuts, cuts[1:], strict=False)]
+    means = [sum(finite[a:b]) / (b - a) for a, b in itertools.pairwise(cuts)]
     low, high = min(means), max(means)
     scale = (len(BLOCKS) - 1) / (high - low) if high > low else 0.0
     return "".join(BLOCKS[int((m - low) * scale)] for m in means)

@@ -43,7 +43,7 @@ class Every:
 @final
 @dataclass(frozen=True)
 class LogSpaced:
-    """About ``per_decade`` steps of every power of ten: at step t, no more than ``2.31 t / per_decade + 1`` steps apart.
+    """About ``per_decade`` steps of every power of ten: less than ``(10^(1/per_decade) - 1)(t + 1) + 1`` steps apart at step t.
 
     Step 0 and, below about ``per_decade / 2.3`` steps, every step are included.
 

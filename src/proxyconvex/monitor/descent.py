@@ -54,7 +54,9 @@ class StepTally:
 
     def _compare(self, record: Mapping[str, Any], eta: float | None) -> None:
         square, grad_sq = record.get("update_sq"), record.get("grad_sq")
-        if eta is None or square is None or grad_sq is None:
+        if square is None:
+            return  # not due at this step
+        if eta is None or grad_sq is None:
             self.departure = math.inf
             return
         self.compared += 1

@@ -21,14 +21,12 @@ from .conditions import (
 )
 from .descent import StepTally
 from .intake import checked_comparators, checked_dots, checked_gradient, checked_watches, single
-from .log import LogWriter, Sink
+from .log import LogWriter, RunLog, Sink, read_log
 from .quantity import Quantity, quantities
-from .schedule import LogSpaced
 from .sums import RunningSum
 from .track import Rounding, Track
 
 TOLERANCES = {"float64": 1e-11, "float32": 1e-5}
-_TOTALS = LogSpaced(300)  # steps whose line carries the running sums: a killed run loses less than 1% of them
 # A step that carries one of these is always a line of the log: estimates are made from them.
 _KEEP = (
     "parts_total_sq",
@@ -121,6 +119,9 @@ class Ledger:
         self.writer = None if log_dir is None else LogWriter(log_dir)
         self.sinks = tuple(sinks)
         self.resumed_at: int | None = None
+        self._totals_at = 0
+        self._kept: list[dict[str, Any]] = []
+        self._ended: dict[str, Any] | None = None
         self.record: dict[str, Any] | None = None
         self._recorded = self._closed = self._closing = False
 
@@ -214,6 +215,7 @@ class Ledger:
         end = {"event": "end", "step": self.last_step, "reason": reason, "final": self.totals()}
         if dist_sq is not None:
             end |= {"dist_sq": dict(dist_sq), "dist0_sq": dist0_sq}
+        self._ended = end
         if self.writer is not None and self.steps + self.skipped:
             self._open()
             self.writer.line(end)
@@ -261,6 +263,10 @@ class Ledger:
 
     def _leave(self, step: int, record: dict[str, Any], eta: float | None) -> None:
         """Add the step to the ledger, in the form fixed by the first one: the update itself, or ``eta d``."""
+        if not (self.due("update", step) and self.due("inner-product", step)):
+            for track in self.tracks.values():
+                track.skip()
+            return
         square, inner = record.get("update_sq"), record.get("grad_w_minus_v") or {}
         grad_sq = record.get("grad_sq")
         if self.form is None:
@@ -317,11 +323,15 @@ class Ledger:
     def _write(self, record: dict[str, Any]) -> None:
         self._recorded = True
         line = record
-        if _TOTALS.due(record["step"]) or self._closing:
+        # Often enough that a killed run loses less than 1% of its sums.
+        if record["step"] >= 1.01 * self._totals_at or self._closing:
+            self._totals_at = record["step"] + 1
             line = {**record, "totals": self.totals()}
         if self.writer is not None:
             self._open()
             self.writer.line(line)
+        else:
+            self._kept.append(line)
         for sink in self.sinks:
             sink.record(line)
 
@@ -335,6 +345,22 @@ class Ledger:
         if name not in self.tracks:
             raise InvalidInputError("comparator", name, ", ".join(self.comparators))
         return self.tracks[name].verdict(self.form or "sgd")
+
+    def log(self) -> RunLog:
+        """The records so far, with the sums as they stand: what `summarise` and the report take."""
+        if self.writer is not None and self.writer.started:
+            found = read_log(self.writer.path)
+        else:
+            found = RunLog(header={"event": "start", **state.header(self)})
+            for line in self._kept:
+                found.take(line)
+        if self.record is not None and (not found.records or found.records[-1]["step"] < self.last_step):
+            found.take(self.record)
+        if self.steps + self.skipped:
+            found.totals = self.totals()
+            found.history.append((self.last_step, found.totals))
+        found.ended = self._ended
+        return found
 
     def totals(self) -> dict[str, Any]:
         """All running sums and extremes so far, as JSON values; what a summary is made of."""

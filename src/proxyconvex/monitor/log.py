@@ -73,6 +73,7 @@ class LogWriter:
         self.folder = Path(folder)
         self.path = self.folder / LOG_NAME
         self._file: Any = None
+        self.started = False
 
     def open(self, header: Mapping[str, Any], resume_at: int | None = None) -> None:
         """Start (or, from a step on, continue) the log."""
@@ -84,6 +85,7 @@ class LogWriter:
         self._file = self.path.open("a", encoding="utf-8", newline="\n")
         if torn:
             self._file.write("\n")
+        self.started = True
         event = "start" if resume_at is None else "resume"
         at = {} if resume_at is None else {"step": resume_at}
         self.line({"event": event, "format": FORMAT, **at, **header})
@@ -131,6 +133,7 @@ class RunLog:
         records: one dict a recorded step, steps increasing. Records that a resumed run took again appear once, as taken again.
         ended: the closing record, None if the run is going on or was killed.
         totals: the running sums as last written.
+        history: ``(step, totals)`` of every line that carried the sums.
         torn: lines that could not be read (a process killed while writing leaves at most one, the last).
         path: the file.
     """
@@ -140,6 +143,7 @@ class RunLog:
     ended: dict[str, Any] | None = None
     torn: int = 0
     totals: dict[str, Any] = field(default_factory=dict)
+    history: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
     path: Path | None = None
 
     def add_line(self, text: str) -> None:
@@ -148,22 +152,31 @@ class RunLog:
             record = _restored(json.loads(text))
         except json.JSONDecodeError:
             record = None
-        if not isinstance(record, dict):
+        if isinstance(record, dict):
+            self.take(record)
+        else:
             self.torn += 1
-            return
+
+    def take(self, record: dict[str, Any]) -> None:
+        """Take in one record."""
         event = record.get("event")
         if event == "start":
-            self.header, self.records, self.ended, self.totals = record, [], None, {}
+            self.header, self.records, self.ended, self.totals, self.history = record, [], None, {}, []
         elif event == "resume":
             at = record["step"]
             self.header = {**self.header, **record}
             self.records = [r for r in self.records if r["step"] < at]
+            self.history = [h for h in self.history if h[0] < at]
+            self.totals = self.history[-1][1] if self.history else {}
             self.ended = None
         elif event == "end":
             self.ended, self.totals = record, record.get("final", self.totals)
+            self.history.append((record["step"], self.totals))
         elif "step" in record:
-            self.totals = record.pop("totals", self.totals)
-            self.records.append(record)
+            if "totals" in record:
+                self.totals = record["totals"]
+                self.history.append((record["step"], self.totals))
+            self.records.append({k: v for k, v in record.items() if k != "totals"})
         else:
             self.torn += 1
 

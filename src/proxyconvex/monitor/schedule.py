@@ -43,7 +43,7 @@ class Every:
 @final
 @dataclass(frozen=True)
 class LogSpaced:
-    """About ``per_decade`` steps of every power of ten: at step t, no more than ``2.31 t / per_decade + 1`` steps apart.
+    """About ``per_decade`` steps of every power of ten: less than ``(10^(1/per_decade) - 1)(t + 1) + 1`` steps apart at step t.
 
     Step 0 and, below about ``per_decade / 2.3`` steps, every step are included.
 
@@ -68,6 +68,26 @@ class LogSpaced:
 
     def __str__(self) -> str:
         return f"{self.per_decade} steps of each power of ten"
+
+
+@final
+@dataclass(frozen=True)
+class Thinned:
+    """The multiples of k, of which about ``per_decade`` in every power of ten."""
+
+    k: int = 10
+    per_decade: int = 300
+
+    def __post_init__(self) -> None:
+        Every(self.k)
+        LogSpaced(self.per_decade)
+
+    def due(self, step: int) -> bool:
+        """See the class."""
+        return step % self.k == 0 and LogSpaced(self.per_decade).due(step // self.k)
+
+    def __str__(self) -> str:
+        return f"{self.per_decade} steps of each power of ten, multiples of {self.k}"
 
 
 @final

@@ -49,13 +49,13 @@ class Track:
         self.first_sq = self.last_sq = math.nan
         self.pending: tuple[float, float] | None = None  # (<u, w - v>, ||u||^2) of the step just taken
         self.worst, self.worst_step, self.broken_step, self.jump_step = 0.0, -1, -1, -1
-        self.checks, self.first_step = 0, -1
+        self.checks, self.first_step, self.partial = 0, -1, False
 
     def arrive(self, step: int, dist_sq: float) -> None:
         """The run has arrived at ``w_step``: compare both sides of what was summed so far."""
         if not math.isfinite(self.first_sq):
             self.first_sq, self.first_step = dist_sq, step
-        elif self.pending is not None:
+        elif self.pending is not None and not self.partial:
             dot, square = self.pending
             far = math.sqrt(max(dist_sq, 0.0))
             unit = self.rounding.weight_unit
@@ -80,6 +80,10 @@ class Track:
         self.update_sq.add(square)
         self.size.add(math.sqrt(max(square, 0.0) * max(self.last_sq, 0.0)))
         self.inner.add(eta_inner)
+
+    def skip(self) -> None:
+        """A step whose update was not due: the distances go on, the identity cannot be checked over it."""
+        self.partial, self.pending = True, None
 
     def restart(self) -> None:
         """Steps were missed: what follows is judged by itself (the running sums start again)."""
@@ -108,6 +112,12 @@ class Track:
 
     def verdict(self, form: str) -> Verdict:
         """T7 over everything that was compared: HOLDS or FALSIFIED with both sides as witness."""
+        if self.partial:
+            return Verdict(
+                Status.INCONCLUSIVE,
+                "T7 was not checked as an identity: the update was not recorded at every step (the preset's choice; record it at every "
+                "step to check it).",
+            )
         if self.checks == 0:
             return Verdict(Status.INVALID_INPUT, "T7 has not been checked: it needs two points of the run.")
         left, right = self.before_pending()
@@ -151,6 +161,7 @@ class Track:
             "absolute": self.absolute.value,
             "share": self.worst,
             "checks": self.checks,
+            "partial": self.partial,
             "since": self.first_step,
             "status": judged.status.name,
             "sentence": judged.sentence,

@@ -48,6 +48,39 @@ def run_lines(s: Summary) -> list[str]:
     return lines
 
 
+def plain_lines(s: Summary) -> list[str]:
+    """What it means, without a formula."""
+    t = s.totals
+    lines = []
+    for c, track in t["tracks"].items():
+        if track["status"] == "HOLDS":
+            lines.append(
+                f"Measured against v = {c}, the recorded steps explain where the weights went, to rounding: nothing else moved them."
+            )
+        elif track["status"] == "FALSIFIED":
+            lines.append(
+                f"Measured against v = {c}, the recorded steps do not explain where the weights went: something else moved them, or the record is wrong."
+            )
+    for p in s.promises:
+        if p.theorem == "T7":
+            lines.append(
+                f"{p.condition}: compared with v = {p.comparator}, no constant assumed, the average of its g could not exceed {p.bound:.4g} on this run; it was {p.measured:.4g}."
+            )
+    for e in s.estimates:
+        what = f"{e.watch.name}: on average over each stretch of the run the gradient was large enough for the {e.watch.g} to go down at a rate"
+        if e.shown:
+            lines.append(
+                f"{what}; the constant was at least {min(w.low for w in e.windows):.3g} with 95% confidence."
+            )
+        elif e.since >= 0:
+            lines.append(f"{what} from step {e.since:,} on; before that, noise hides it.")
+        else:
+            lines.append(
+                f"{e.watch.name}: in part of the run, among it the end, the gradient cannot be told from zero beside its noise, so no rate is shown."
+            )
+    return lines
+
+
 def noise_lines(s: Summary) -> list[str]:
     """What the split batches say about the gradient."""
     if s.grad_sq is None:
@@ -73,6 +106,8 @@ def text(s: Summary) -> str:
         return "Nothing was recorded yet."
     out = ["What this run showed"]
     for line in run_lines(s):
+        out += _wrap(line)
+    for line in plain_lines(s):
         out += _wrap(line)
     out.append("The ledger (T7)")
     for c, track in s.totals["tracks"].items():

@@ -8,7 +8,6 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
@@ -19,7 +18,7 @@ from ..conditions import Watch
 from ..ledger import Ledger
 from ..log import Sink
 from . import hooks
-from .average import RunningAverage
+from .average import AverageResult, RunningAverage
 from .comparators import named_sources, resolve, trained_parameters, unwrap
 from .distributed import Exchange, kind_of, scalar
 from .functional import Forward
@@ -31,7 +30,7 @@ from .steps import Recorder, Seen, takes_plain_steps
 from .vector import ParameterVector
 
 
-_NOTHING = np.zeros((0, 0))
+_NOTHING: list[list[float]] = [[]]
 
 
 def _torch_optimizer(optimizer: Any) -> torch.optim.Optimizer:
@@ -300,6 +299,12 @@ class TorchMonitor:
         # Without a known norm of exactly these gradients, the gradient before clipping was not seen.
         self._clip = (norm, maximum, kind if not others else 0.0) if whole else None
 
+    def clipped_by_value(self, grads: list[Any]) -> None:
+        """Told by `hooks`."""
+        ids = {id(g) for g in grads}
+        if any(id(p.grad) in ids for _, p in trained_parameters(self.model)):
+            self._clipped, self._clip = True, None
+
     def _arrive(self, optimizer: Any, skipped: bool = False) -> None:
         """``w_t`` and the gradient are here, the step is not."""
         self._arrived = True
@@ -398,6 +403,11 @@ class TorchMonitor:
     def verdict(self, comparator: str | None = None) -> Verdict:
         """Whether T7 held along the run, to rounding."""
         return self.ledger.verdict(comparator)
+
+    @property
+    def average(self) -> AverageResult | None:
+        """T7 against the average of the iterates, once the run was closed with the comparator ``"average"``."""
+        return None if self._average is None else self._average.result
 
     def state_dict(self) -> dict[str, Any]:
         """What to put into a checkpoint, after ``optimizer.step``; on every rank (each keeps its own)."""

@@ -34,7 +34,7 @@ class Seen:
         step: its number.
         eta: step size of each parameter group.
         gradient: what the recorded gradient is, see `Ledger.observe`.
-        sums: inner products at ``w_t``, shape [ways of sharding, columns].
+        sums: inner products at ``w_t``: for each way of sharding its columns, see `ParameterVector.sums`.
         update: those of the step taken from ``w_t``, measured at the next; None if the step is ``eta g``.
         losses: tensors whose sum is the loss.
         scale: the gradients were this many times too large (loss scaling).
@@ -47,8 +47,8 @@ class Seen:
     step: int
     eta: list[float]
     gradient: str
-    sums: np.ndarray
-    update: np.ndarray | None = None
+    sums: list[list[float]]
+    update: list[list[float]] | None = None
     losses: list[Any] = field(default_factory=list)
     scale: float = 1.0
     clip: tuple[Any, float, float] | None = None
@@ -106,7 +106,7 @@ class Recorder:
         self.waiting = seen
         return seen
 
-    def _measure(self, *, with_start: bool, gradient: bool, keep: bool) -> np.ndarray:
+    def _measure(self, *, with_start: bool, gradient: bool, keep: bool) -> list[list[float]]:
         count = max(len(self.comparators), self.start + 1 if with_start else 0)
         update = self.waiting is not None and self._kept and not self.waiting.measured
         sums = self.vector.sums(count=count, gradient=gradient, update=update, keep=keep)
@@ -132,7 +132,7 @@ class Recorder:
             return
         self.settle()
         whole = self.exchange.whole(
-            self.vector.sums(count=len(self.vector.labels), gradient=False)[None]
+            np.array([self.vector.sums(count=len(self.vector.labels), gradient=False)])
         )[0]
         self.ledger.close(
             dist_sq={c: float(whole[3 + 3 * i]) for i, c in enumerate(self.comparators)},
@@ -155,18 +155,23 @@ class Recorder:
         steps, self.buffer = self.buffer, []
         if not steps:
             return
+        if not self.exchange.several and len(self.vector.groups) == 1:
+            for seen in steps:
+                self._observe(seen, seen.sums[0], seen.update[0] if seen.update else None, self._means(seen))
+            return
         width = 2 + 3 * len(self.vector.labels)
         table = np.zeros((len(steps), 2, len(self.vector.groups), width))
         for i, seen in enumerate(steps):
-            table[i, 0, :, : seen.sums.shape[1]] = seen.sums
+            table[i, 0, :, : len(seen.sums[0])] = seen.sums
             if seen.update is not None:
-                table[i, 1, :, : seen.update.shape[1]] = seen.update
+                table[i, 1, :, : len(seen.update[0])] = seen.update
         whole = self.exchange.whole(table)
         means = [self._means(seen) for seen in steps]
         if self.exchange.several:
             means = self._average(steps, means)
         for i, seen in enumerate(steps):
-            self._observe(seen, whole[i], means[i])
+            here, taken = whole[i].tolist()
+            self._observe(seen, here[: len(seen.sums[0])], taken if seen.update else None, means[i])
 
     def _means(self, seen: Seen) -> dict[str, float]:
         out = {"loss": sum(map(scalar, seen.losses))} if seen.losses else {}
@@ -202,21 +207,20 @@ class Recorder:
         """Declare further values (proxies) that ranks average."""
         self._mean_keys = names
 
-    def _observe(self, seen: Seen, rows: np.ndarray, means: dict[str, float]) -> None:
+    def _observe(self, seen: Seen, here: list[float], step: list[float] | None, means: dict[str, float]) -> None:
         comparators, s = self.comparators, seen.scale
-        here, step = rows
-        dots: dict[str, Any] = {"dist_sq": {c: float(here[3 + 3 * i]) for i, c in enumerate(comparators)}}
-        if seen.sums.shape[1] > 3 + 3 * self.start:
-            dots["dist0_sq"] = float(here[3 + 3 * self.start])
-        extra = dict(seen.extra)
+        dots: dict[str, Any] = {"dist_sq": {c: here[3 + 3 * i] for i, c in enumerate(comparators)}}
+        if len(here) > 3 + 3 * self.start:
+            dots["dist0_sq"] = here[3 + 3 * self.start]
+        extra = seen.extra
         if not seen.skipped:
-            dots["grad_sq"] = float(here[0]) / (s * s)
-            dots["grad_w_minus_v"] = {c: float(here[2 + 3 * i]) / s for i, c in enumerate(comparators)}
+            dots["grad_sq"] = here[0] / (s * s)
+            dots["grad_w_minus_v"] = {c: here[2 + 3 * i] / s for i, c in enumerate(comparators)}
             self._unclipped(seen, dots)
-            if seen.update is not None:
+            if step is not None:
                 # u in the ledger is w_t - w_{t+1}; the pass formed w_{t+1} - w_t and <., w_{t+1} - v>.
-                square = float(step[1])
-                taken = {c: square - float(step[4 + 3 * i]) for i, c in enumerate(comparators)}
+                square = step[1]
+                taken = {c: square - step[4 + 3 * i] for i, c in enumerate(comparators)}
                 if self.plain:
                     extra["update_drift"] = _drift(seen.eta[0], dots, square, taken)
                 else:
@@ -229,7 +233,8 @@ class Recorder:
                 extra.setdefault(name, {})[c] = value
             elif key != "parts_sum_sq":
                 extra[name] = value
-        _same_forward(extra, loss)
+        if "tangent_loss" in extra:
+            _same_forward(extra, loss)
         self.ledger.observe(
             seen.step, eta=seen.eta, loss=loss, dots=dots, gradient=seen.gradient, skipped=seen.skipped, extra=extra
         )
@@ -274,8 +279,6 @@ def _drift(eta: float, dots: dict[str, Any], square: float, taken: dict[str, flo
 
 def _same_forward(extra: dict[str, Any], loss: float | None) -> None:
     """A tangent loss counts against the step's own loss only if both are of the same forward pass."""
-    probe = extra.get("probe_loss")
-    if probe is None or "tangent_loss" not in extra:
-        return
+    probe = extra["probe_loss"]
     if loss is not None and abs(probe - loss) > 1e-4 * max(abs(loss), abs(probe)) + 1e-7:
         extra["tangent_loss_other"] = extra.pop("tangent_loss")

@@ -162,8 +162,8 @@ class ParameterVector:
 
     def sums(
         self, *, count: int, gradient: bool = True, update: bool = False, keep: bool = False
-    ) -> np.ndarray:
-        """The sums of this process, shape [ways of sharding, 2 + 3 * count], see `columns`.
+    ) -> list[list[float]]:
+        """The sums of this process: for each way of sharding ``2 + 3 * count`` numbers, see `columns`.
 
         Args:
             count: use the first ``count`` reference points.
@@ -171,44 +171,45 @@ class ParameterVector:
             update: whether to form ``u = w - previous``; needs an earlier call with ``keep``.
             keep: whether to store the weights as ``previous``.
         """
-        width = 2 + 3 * count
-        where: list[tuple[int, int]] = []
+        places: list[int] = []
         values: list[Tensor] = []
-        dot, sub = torch.dot, torch.sub
+        dot, sub, put, at = torch.dot, torch.sub, values.append, places.append
+        width = 2 + 3 * count
         with torch.no_grad():
             weights, grads = self._tensors(gradient)
             for piece in self.pieces:
+                base = width * piece.group
                 w = _weights(piece, weights)
                 delta = piece.scratch[0]
                 u = None
                 if update:
                     # Packed weights lie in scratch[2] themselves.
                     u = sub(w, piece.previous, out=None if piece.packed else piece.scratch[2])
-                    values.append(dot(u, u))
-                    where.append((piece.group, 1))
+                    put(dot(u, u))
+                    at(base + 1)
                 g = _gradient(piece, grads) if gradient else None
                 if g is not None:
-                    values.append(dot(g, g))
-                    where.append((piece.group, 0))
+                    put(dot(g, g))
+                    at(base)
                 for r in range(count):
                     sub(w, piece.references[r], out=delta)
-                    values.append(dot(delta, delta))
-                    where.append((piece.group, 3 + 3 * r))
+                    put(dot(delta, delta))
+                    at(base + 3 + 3 * r)
                     if g is not None:
-                        values.append(dot(g, delta))
-                        where.append((piece.group, 2 + 3 * r))
+                        put(dot(g, delta))
+                        at(base + 2 + 3 * r)
                     if u is not None:
-                        values.append(dot(u, delta))
-                        where.append((piece.group, 4 + 3 * r))
+                        put(dot(u, delta))
+                        at(base + 4 + 3 * r)
                 if keep:
                     if piece.previous is None:
                         piece.previous = torch.empty(piece.size, dtype=piece.dtype, device=w.device)
                     piece.previous.copy_(w)
             numbers = [x.item() for x in values] if self.cpu else _transfer(values)
-        out = np.zeros((len(self.groups), width))
-        for (i, j), x in zip(where, numbers, strict=True):
-            out[i, j] += x
-        return out
+        out = [0.0] * (width * len(self.groups))
+        for i, x in zip(places, numbers, strict=True):
+            out[i] += x
+        return [out] if len(self.groups) == 1 else [out[i : i + width] for i in range(0, len(out), width)]
 
     def _tensors(self, gradient: bool) -> tuple[list[Tensor], list[Tensor | None]]:
         if self.plain:

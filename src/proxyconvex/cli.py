@@ -1,4 +1,4 @@
-"""The command line: ``proxyconvex audit | plan | verify | families | theorems | explain``."""
+"""The command line: ``proxyconvex audit | plan | verify | watch | families | theorems | explain``."""
 
 from __future__ import annotations
 
@@ -214,6 +214,35 @@ def verify(
 
     arguments = [str(certificate), *(["--json"] if as_json else [])]
     raise typer.Exit(checker_main(arguments))
+
+
+@app.command()
+def watch(
+    folder: Annotated[Path, typer.Argument(help="log_dir of a monitor (or the file monitor.jsonl in it).")],
+    once: Annotated[bool, typer.Option("--once", help="Show what is there and return.")] = False,
+    summary: Annotated[
+        bool, typer.Option("--summary", help="Print the summary in plain words and return.")
+    ] = False,
+    report: Annotated[
+        Path | None, typer.Option(help="Write the HTML report to this file and return.")
+    ] = None,
+    interval: Annotated[float, typer.Option(help="Seconds between looks.", min=0.05)] = 0.5,
+) -> None:
+    """Follow a monitored training run in the terminal while it runs; Ctrl-C leaves, the run goes on."""
+    console = Console(highlight=False)
+    if summary:
+        from .monitor.summary import summarise
+
+        print(summarise(folder))
+    if report is not None:
+        from .report.monitor_html import write_monitor_report
+
+        console.print(f"Report: {write_monitor_report(folder, report)}")
+    if summary or report is not None:
+        return
+    from .monitor.live import watch as follow
+
+    follow(console, folder, once=once, interval=interval)
 
 
 @app.command()

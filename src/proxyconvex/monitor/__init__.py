@@ -1,1 +1,1 @@
-"""Monitors for training loops of other frameworks (to come)."""
+"""Monitors for existing training loops: a framework-neutral ledger, its log and summary, and thin adapters."""

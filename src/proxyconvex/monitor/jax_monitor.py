@@ -1,0 +1,256 @@
+"""The host side of monitoring JAX: takes the rows of the jitted step to the ledger. Also a plain-JAX tangent loss."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..core.errors import InvalidInputError
+from . import optax_adapter
+from .conditions import Watch
+from .ledger import Ledger
+from .log import Sink
+from .optax_adapter import Params, columns, dot, find_state, minus, new_rows
+from .schedule import Thinned
+
+EVERY = {"light": 10, "full": 1}
+
+
+class JaxMonitor:
+    """Watches training in JAX: wraps an Optax optimiser, or is given gradients by hand.
+
+    Example:
+        >>> import jax.numpy as jnp, optax
+        >>> monitor = JaxMonitor(learning_rate=0.1, full_batch=True)
+        >>> optimizer = monitor.wrap(optax.sgd(0.1))
+        >>> w = jnp.ones(3)
+        >>> state = optimizer.init(w)
+        >>> for _ in range(5):
+        ...     updates, state = optimizer.update(w, state, w, value=w @ w / 2)
+        ...     w = optax.apply_updates(w, updates)
+        >>> monitor.close(state, w)
+        >>> monitor.ledger.steps
+        5
+
+    Args:
+        comparator: ``"init"`` (the parameters at ``optimizer.init``), or a pytree like the parameters (called ``"v"``).
+        comparators: several, ``{name: "init" or pytree}``, in place of ``comparator``.
+        log_dir: folder of the log, or None.
+        learning_rate: number or schedule ``count -> eta``; None reads ``optax.inject_hyperparams``.
+        preset: ``"light"`` (inner products with the comparators, distances and the update every 10 steps) or ``"full"`` (every step: then T7 is
+            checked as an identity).
+        every: replaces the preset's number of steps.
+        full_batch: whether every gradient is that of the whole objective.
+        gradient: which gradient the optimiser is given: ``"raw"``, ``"clipped"``, ``"accumulated"``, ``"global"``, or several joined by ``+``.
+        loss: name of the loss (`proxies.BUILT_IN`), so that readers know that it is >= 0.
+        values: names of further scalars, passed to ``optimizer.update(..., monitor_values={...})``; ``"tangent_loss:v"`` belongs to the comparator
+            ``v``. NaN means that the step did not record it.
+        watches: conditions on ``loss``, ``values`` and what `record` was given.
+        buffer: rows kept on the device between two flushes.
+        meta: further facts for the log.
+        sinks: further receivers of the records.
+    """
+
+    def __init__(
+        self,
+        comparator: str | Params = "init",
+        log_dir: str | os.PathLike[str] | None = None,
+        *,
+        comparators: Mapping[str, str | Params] | None = None,
+        learning_rate: float | Callable[[Any], Any] | None = None,
+        preset: str = "light",
+        every: int | None = None,
+        full_batch: bool = False,
+        gradient: str = "raw",
+        loss: str | None = None,
+        values: Iterable[str] = (),
+        watches: Iterable[Watch] = (),
+        buffer: int = 1024,
+        meta: Mapping[str, Any] | None = None,
+        sinks: Iterable[Sink] = (),
+    ) -> None:
+        if preset not in EVERY:
+            raise InvalidInputError("preset", preset, ", ".join(map(repr, EVERY)), "Or pass every=k.")
+        self.points = _comparators(comparator, comparators)
+        self.learning_rate, self.gradient, self.buffer = learning_rate, gradient, buffer
+        self.every = EVERY[preset] if every is None else every
+        self.values = tuple(values)
+        self._arguments = {"log_dir": log_dir, "watches": tuple(watches), "sinks": tuple(sinks)}
+        self._meta = {
+            "framework": "jax",
+            "full_batch": full_batch,
+            **({"loss": loss} if loss else {}),
+            **dict(meta or {}),
+        }
+        self._ledger: Ledger | None = None
+        self._saved: Mapping[str, Any] | None = None
+        self._calls = 0
+        self._extra: dict[int, dict[str, Any]] = {}
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger; it exists from the first `flush` on."""
+        if self._ledger is None:
+            raise InvalidInputError(
+                "ledger", None, "a monitor that has been flushed once", "Call monitor.flush(state)."
+            )
+        return self._ledger
+
+    def wrap(self, optimizer: Any) -> Any:
+        """The optimiser, watched; see `optax_adapter.watching`. It must be the outermost transformation."""
+        return optax_adapter.watching(
+            optimizer, self.points, learning_rate=self.learning_rate, every=self.every, buffer=self.buffer, values=self.values
+        )  # fmt: skip
+
+    def after_step(self, state: Any) -> None:
+        """Call it after every step: it flushes whenever half of the buffer is new, and otherwise does not touch the device."""
+        self._calls += 1
+        if self._calls >= self.buffer // 2:
+            self.flush(state)
+
+    def record(self, step: int, **values: Any) -> None:
+        """Further values of a step that has not been flushed yet, such as ``tangent_loss={"init": ...}`` or split gradients."""
+        self._extra.setdefault(step, {}).update(values)
+
+    def flush(self, state: Any) -> None:
+        """Take the new rows from the device to the ledger and the log."""
+        self._calls = 0
+        watch = find_state(state)
+        if self._ledger is None:
+            self._open(watch)
+        names = columns(tuple(self.points), self.values)
+        for row in new_rows(watch, self.ledger.last_step + 1):
+            self._observe(dict(zip(names, row.tolist(), strict=True)))
+
+    def _open(self, watch: optax_adapter.WatchState) -> None:
+        sizes = [float(jnp.sqrt(dot(v, v))) for v in watch.points]
+        types = {str(x.dtype) for x in jax.tree.leaves(watch.start)}
+        unit = max(float(jnp.finfo(x.dtype).eps) / 2 for x in jax.tree.leaves(watch.start))
+        self._ledger = Ledger(
+            comparators=tuple(self.points),
+            preset={"record": Thinned(self.every, 300), **dict.fromkeys(("loss", "step-size", "gradient-norm"), 1),
+                    **dict.fromkeys(("inner-product", "distance", "update"), self.every)},
+            meta={**self._meta, "weights": sorted(types)},
+            precision="float64" if watch.rows.dtype == np.float64 and types == {"float64"} else "float32",
+            weight_unit=unit,
+            comparator_norms=dict(zip(self.points, sizes, strict=True)),
+            **self._arguments,
+        )  # fmt: skip
+        if self._saved is not None:
+            self._ledger.load_state_dict(self._saved)
+
+    def _observe(self, row: dict[str, float]) -> None:
+        step = int(row["step"])
+        dots: dict[str, Any] = {
+            k: row[k] for k in ("grad_sq", "dist0_sq", "update_sq", "update_grad") if not math.isnan(row[k])
+        }
+        if step % self.every == 0:
+            for key in optax_adapter.PER_COMPARATOR:
+                dots[key] = {c: row[f"{key}:{c}"] for c in self.points}
+        extra = _named({v: row[f"value:{v}"] for v in self.values}) | self._extra.pop(step, {})
+        eta, loss = row["eta"], row["value"]
+        self.ledger.observe(
+            step,
+            eta=None if math.isnan(eta) else eta,
+            loss=None if math.isnan(loss) else loss,
+            dots=dots,
+            gradient=self.gradient,
+            extra=extra,
+        )
+
+    def close(self, state: Any = None, params: Params = None, reason: str = "closed") -> None:
+        """Flush what is new and end the log; with the final parameters the ledger is closed at ``w_T``."""
+        if state is None:
+            if self._ledger is not None:
+                self._ledger.close(reason=reason)
+            return
+        self.flush(state)
+        if params is None:
+            self.ledger.close(reason=reason)
+            return
+        watch = find_state(state)
+        far = [minus(params, v) for v in watch.points]
+        start = minus(params, watch.start)
+        self.ledger.close(
+            dist_sq={c: float(dot(d, d)) for c, d in zip(self.points, far, strict=True)},
+            dist0_sq=float(dot(start, start)),
+            reason=reason,
+        )
+
+    def state_dict(self, state: Any) -> dict[str, Any]:
+        """Flush, and the ledger's state for a checkpoint (beside the optimiser state, which holds the comparators)."""
+        self.flush(state)
+        return self.ledger.state_dict()
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Continue a monitored run: pass it before the first flush, with the optimiser state of the same step."""
+        self._saved = saved
+
+
+def _named(values: Mapping[str, float]) -> dict[str, Any]:
+    """Values by name, ``name:comparator`` one level down; NaN is left out."""
+    out: dict[str, Any] = {}
+    for name, value in values.items():
+        key, _, comparator = name.partition(":")
+        if not math.isnan(value):
+            if comparator:
+                out.setdefault(key, {})[comparator] = value
+            else:
+                out[key] = value
+    return out
+
+
+def tangent_loss(
+    model: Callable[[Params], Any], loss: Callable[[Any], Any], params: Params, comparator: Params
+) -> tuple[jax.Array, jax.Array]:
+    """U1 by one jvp: the loss at ``params`` and the loss of the tangent model there at ``comparator``.
+
+    ``N_w^lin(v) = N(w) + <grad N(w), v - w>``. For a loss that is convex in the outputs,
+    ``<grad f(w), w - v> >= f(w) - loss(N_w^lin(v))`` holds at every ``w``: proxy convexity with ``g = f`` and this pointwise ``h``.
+    *Proof.* Convexity of the loss at ``N(w)`` in the direction ``N_w^lin(v) - N(w) = <grad N(w), v - w>``, and the chain rule.
+
+    Args:
+        model: parameters -> outputs on one batch (data closed over).
+        loss: outputs -> mean loss on the same batch, convex.
+        params: ``w``.
+        comparator: ``v``, a pytree like ``params``.
+    """
+    direction = jax.tree.map(lambda v, w: (v - w).astype(w.dtype), comparator, params)
+    outputs, change = jax.jvp(model, (params,), (direction,))
+    return loss(outputs), loss(outputs + change)
+
+
+def split_gradients(grads: Iterable[Params], part_size: int | None = None) -> dict[str, Any]:
+    """What the ledger wants of k independent part gradients (mean over each part), for `JaxMonitor.record`.
+
+    Args:
+        grads: k >= 2 gradients of parts of equal size that do not overlap.
+        part_size: rows in a part.
+    """
+    parts = list(grads)
+    if len(parts) < 2:
+        raise InvalidInputError("grads", len(parts), "at least two part gradients")
+    total = jax.tree.map(lambda *xs: sum(xs), *parts)
+    out = {
+        "parts": len(parts),
+        "parts_total_sq": dot(total, total),
+        "parts_sum_sq": sum(dot(g, g) for g in parts),
+    }
+    return out if part_size is None else {**out, "part_size": part_size}
+
+
+def _comparators(one: Any, several: Mapping[str, Any] | None) -> dict[str, Params | None]:
+    if several is None:
+        several = {one: one} if isinstance(one, str) else {"v": one}
+    out: dict[str, Params | None] = {}
+    for name, v in several.items():
+        if isinstance(v, str) and v != "init":
+            raise InvalidInputError("comparator", v, "'init' or a pytree like the parameters")
+        out[name] = None if isinstance(v, str) else v
+    return out

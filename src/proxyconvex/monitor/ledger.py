@@ -1,0 +1,384 @@
+"""The framework-neutral heart of every monitor: takes plain numbers a step, keeps the T7 ledger, writes the log."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, final
+
+from ..core.errors import InvalidInputError
+from ..core.evidence import Verdict
+from . import state
+from .conditions import (
+    DEFAULT_WATCHES,
+    ConvexityTally,
+    PLTally,
+    Watch,
+    WatchConvexity,
+    WatchPL,
+    lookup,
+)
+from .descent import StepTally
+from .intake import checked_comparators, checked_dots, checked_gradient, checked_watches, single
+from .log import LogWriter, RunLog, Sink, read_log
+from .quantity import Quantity, quantities
+from .sums import RunningSum
+from .track import Rounding, Track
+
+TOLERANCES = {"float64": 1e-11, "float32": 1e-5}
+# A step that carries one of these is always a line of the log: estimates are made from them.
+_KEEP = (
+    "parts_total_sq",
+    "tangent_loss",
+    "secant_smoothness",
+    "descent_smoothness",
+    "tangent_margin",
+    "ntk_eigenvalue",
+)
+
+
+@final
+class Ledger:
+    """Sums what theory T7 speaks of at every step and records the run.
+
+    Example:
+        >>> ledger = Ledger(comparators=("zero",), precision="float64")
+        >>> w = 1.0
+        >>> for step in range(3):  # f = w^2/2, eta = 0.1, v = 0
+        ...     dots = {"grad_sq": w * w, "grad_w_minus_v": {"zero": w * w}, "dist_sq": {"zero": w * w}}
+        ...     ledger.observe(step, eta=0.1, loss=w * w / 2, dots=dots)
+        ...     w -= 0.1 * w
+        >>> ledger.close(dist_sq={"zero": w * w})
+        >>> ledger.verdict("zero").status.name
+        'HOLDS'
+
+    Args:
+        log_dir: folder of the log, or None to keep nothing on disk.
+        comparators: names of the fixed points v.
+        preset: ``"light"``, ``"standard"``, ``"full"`` or a mapping from quantity to schedule; see `quantities`.
+        meta: what a reader should know of the run, JSON values. ``full_batch: True`` says that every gradient is that of the whole
+            objective; only then are PL and the theorems on gradient descent read off the steps. ``loss``: name of the loss.
+            ``f_star``: a lower bound on the loss (0 if left out).
+        watches: conditions to watch (beside U1 and PL).
+        precision: type in which the adapter summed the dot products.
+        tolerance: relative error of the dot products, ``|computed <a,b> - <a,b>| <= tolerance ||a|| ||b||``; by ``precision``.
+        weight_unit: unit roundoff of the weights if ``update_*`` (or ``eta d``) is the intended step, which the weights then round;
+            0 if the update was measured on the weights as ``w_t - w_{t+1}``.
+        comparator_norms: ``||v||`` by comparator, needed with ``weight_unit``.
+        sinks: further receivers of the records.
+    """
+
+    def __init__(
+        self,
+        log_dir: str | os.PathLike[str] | None = None,
+        comparators: Sequence[str] = ("init",),
+        preset: str | Mapping[str, Any] = "light",
+        meta: Mapping[str, Any] | None = None,
+        *,
+        watches: Iterable[Watch] = (),
+        precision: str = "float32",
+        tolerance: float | None = None,
+        weight_unit: float = 0.0,
+        comparator_norms: Mapping[str, float] | None = None,
+        sinks: Iterable[Sink] = (),
+    ) -> None:
+        self.comparators = checked_comparators(comparators)
+        if precision not in TOLERANCES:
+            raise InvalidInputError("precision", precision, " or ".join(map(repr, TOLERANCES)))
+        self.tolerance = TOLERANCES[precision] if tolerance is None else float(tolerance)
+        norms = dict(comparator_norms or {})
+        if weight_unit and any(c not in norms for c in self.comparators):
+            raise InvalidInputError(
+                "comparator_norms",
+                norms,
+                "||v|| of every comparator",
+                "Needed to bound the rounding of the weights.",
+            )
+        self.meta = dict(meta or {})
+        self.quantities: dict[str, Quantity] = quantities(preset)
+        self.watches = checked_watches([*DEFAULT_WATCHES, *watches])
+        self.precision, self.weight_unit, self.norms = precision, weight_unit, norms
+        self.tracks = {
+            c: Track(Rounding(self.tolerance, weight_unit, norms.get(c, 0.0))) for c in self.comparators
+        }
+        self.tallies = {
+            (w.name, c): ConvexityTally(self.tolerance)
+            for w in self.watches
+            if isinstance(w, WatchConvexity)
+            for c in self.comparators
+        }
+        self.pl_tallies = {w.name: PLTally() for w in self.watches if isinstance(w, WatchPL)}
+        self.step_tally = StepTally(2.0**-53 if precision == "float64" else 2.0**-24)
+        self.form: str | None = None
+        self.steps = self.skipped = 0
+        self.last_step = -1
+        self.first_missed = self.first_nonfinite = -1
+        self.eta_sum, self.loss_sum = RunningSum(), RunningSum()
+        self.maxima: dict[str, float] = {}
+        self.writer = None if log_dir is None else LogWriter(log_dir)
+        self.sinks = tuple(sinks)
+        self.resumed_at: int | None = None
+        self._totals_at = 0
+        self._kept: list[dict[str, Any]] = []
+        self._ended: dict[str, Any] | None = None
+        self.record: dict[str, Any] | None = None
+        self._recorded = self._closed = self._closing = False
+
+    # --- what adapters call ---
+
+    def due(self, quantity: str, step: int) -> bool:
+        """Whether a quantity is due at a step (so that an adapter can do the work only then)."""
+        return self.quantities[quantity].due(step)
+
+    def observe(
+        self,
+        step: int,
+        *,
+        eta: float | Sequence[float] | None,
+        loss: float | None,
+        dots: Mapping[str, Any],
+        gradient: str = "raw",
+        skipped: bool = False,
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Take in one step, from ``w_step`` to ``w_{step+1}``.
+
+        Args:
+            step: number of the step, increasing.
+            eta: step size; a sequence for parameter groups (equal entries count as one), None if there is none.
+            loss: loss of the step's batch at ``w_step``, None if unknown.
+            dots: plain floats, of `intake.DOT_KEYS`: ``grad_sq = ||d||^2`` of the gradient named by ``gradient``; by comparator
+                ``grad_w_minus_v = <d, w - v>``, ``dist_sq = ||w - v||^2``; ``dist0_sq = ||w - w_0||^2``; of the step taken, ``u = w_t - w_{t+1}``:
+                ``update_sq = ||u||^2``, ``update_grad = <d, u>``, by comparator ``update_dot = <u, w - v>``. After clipping by norm also ``clip`` (the factor <= 1) and
+                ``raw_grad_sq``, ``raw_grad_w_minus_v`` of the gradient before it.
+            gradient: which gradient ``grad_*`` is: one of `intake.GRADIENTS`, or several joined by ``+`` such as ``"accumulated+clipped"``.
+            skipped: no step was taken (a scaler found infinities); nothing is summed.
+            extra: further values of this step by name, a float or one by comparator: proxies, ``tangent_loss``,
+                ``parts``, ``parts_total_sq``, ``parts_sum_sq``, ``part_size``, ``secant_smoothness``, ``descent_smoothness`` ...
+
+        Raises:
+            InvalidInputError: for a step that does not increase, an unknown gradient kind or key.
+        """
+        if self._closed or step <= self.last_step:
+            raise InvalidInputError(
+                "step", step, f"a whole number > {self.last_step} on an open ledger",
+                "After a resume, call load_state_dict first.",
+            )  # fmt: skip
+        gradient = checked_gradient(gradient)
+        size = eta if eta is None or isinstance(eta, int | float) else single(eta)
+        record: dict[str, Any] = {
+            "step": step,
+            "loss": loss,
+            "eta": size if size is not None or eta is None else list(eta),
+        }
+        record |= {"gradient": gradient, **checked_dots(dots, self.comparators), **(extra or {})}
+        if skipped:
+            record["skipped"] = True
+        missed = 0 <= self.last_step < step - 1 and self.steps > 0
+        self.last_step = step
+        if missed and self.first_missed < 0:
+            self.first_missed = step
+        if missed:
+            for track in self.tracks.values():
+                track.restart()
+        self._add(record, size, skipped)
+        self._recorded = False
+        self.record = record
+        if self.quantities["record"].due(step) or skipped or (extra and any(k in extra for k in _KEEP)):
+            self._write(record)
+
+    def close(
+        self,
+        *,
+        dist_sq: Mapping[str, float] | None = None,
+        dist0_sq: float | None = None,
+        reason: str = "closed",
+    ) -> None:
+        """End the run: closes the ledger at ``w_T`` if its distances are given, and writes the last lines. Safe to call twice.
+
+        Args:
+            dist_sq: ``||w_T - v||^2`` by comparator after the last step.
+            dist0_sq: ``||w_T - w_0||^2``.
+            reason: why the run ended, for the log.
+        """
+        if self._closed:
+            return
+        self._closing = True
+        if self.record is not None and not self._recorded:
+            self._write(self.record)
+        if dist_sq is not None and self.steps:
+            for c, track in self.tracks.items():
+                if c in dist_sq and track.pending is not None and math.isfinite(dist_sq[c]):
+                    track.arrive(self.last_step + 1, float(dist_sq[c]))
+        self._closed = True
+        end = {"event": "end", "step": self.last_step, "reason": reason, "final": self.totals()}
+        if dist_sq is not None:
+            end |= {"dist_sq": dict(dist_sq), "dist0_sq": dist0_sq}
+        self._ended = end
+        if self.writer is not None and self.steps + self.skipped:
+            self._open()
+            self.writer.line(end)
+            self.writer.close()
+        for sink in self.sinks:
+            sink.close()
+
+    # --- sums ---
+
+    def _add(self, record: dict[str, Any], eta: float | None, skipped: bool) -> None:
+        step = record["step"]
+        if skipped:
+            self.skipped += 1
+            self._arrive(step, record)
+            for track in self.tracks.values():
+                if math.isfinite(track.last_sq):
+                    track.pending = (0.0, 0.0)
+            return
+        self.steps += 1
+        loss = record["loss"]
+        if loss is not None:
+            if math.isfinite(loss):
+                self.loss_sum.add(loss)
+            elif self.first_nonfinite < 0:
+                self.first_nonfinite = step
+        if eta is not None and math.isfinite(eta):
+            self.eta_sum.add(eta)
+        for key in ("secant_smoothness", "descent_smoothness", "grad_sq"):
+            value = record.get(key)
+            if value is not None and value > self.maxima.get(key, -math.inf):
+                self.maxima[key] = value
+        self._arrive(step, record)
+        self._leave(step, record, eta)
+        self.step_tally.add(record, eta, bool(self.meta.get("full_batch")), self.form or "sgd")
+        self._watch(record, eta)
+
+    def _arrive(self, step: int, record: dict[str, Any]) -> None:
+        distances = record.get("dist_sq")
+        if distances is None:
+            return
+        for c, track in self.tracks.items():
+            value = distances.get(c)
+            if value is not None and math.isfinite(value):
+                track.arrive(step, value)
+
+    def _leave(self, step: int, record: dict[str, Any], eta: float | None) -> None:
+        """Add the step to the ledger, in the form fixed by the first one: the update itself, or ``eta d``."""
+        if not (self.due("update", step) and self.due("inner-product", step)):
+            for track in self.tracks.values():
+                track.skip()
+            return
+        square, inner = record.get("update_sq"), record.get("grad_w_minus_v") or {}
+        grad_sq = record.get("grad_sq")
+        if self.form is None:
+            self.form = "update" if square is not None else "sgd"
+        if self.form == "sgd":
+            local = "rank-local" in record["gradient"]
+            usable = eta is not None and grad_sq is not None and not local
+            square = eta * eta * grad_sq if usable else None
+        for c, track in self.tracks.items():
+            g = inner.get(c)
+            eta_inner = eta * g if eta is not None and g is not None else math.nan
+            dot = (record.get("update_dot") or {}).get(c) if self.form == "update" else eta_inner
+            finite = square is not None and dot is not None and math.isfinite(square + dot)
+            if finite and math.isfinite(track.last_sq):
+                track.leave(dot, square, eta_inner)
+            else:
+                nonfinite = square is not None and dot is not None
+                if nonfinite and self.first_nonfinite < 0 and math.isfinite(track.last_sq):
+                    self.first_nonfinite = step
+                elif not nonfinite and self.first_missed < 0:
+                    self.first_missed = step
+                track.restart()
+
+    def _watch(self, record: dict[str, Any], eta: float | None) -> None:
+        raw = record.get("raw_grad_w_minus_v") is not None
+        inner = record.get("raw_grad_w_minus_v" if raw else "grad_w_minus_v") or {}
+        grad_sq = record.get("raw_grad_sq" if raw else "grad_sq")
+        if grad_sq is None or "rank-local" in record["gradient"]:
+            return
+        clipped = not raw and "clipped" in record["gradient"]
+        weight = eta
+        if raw and "clipped" in record["gradient"]:
+            weight = eta * record["clip"] if eta is not None and record.get("clip") is not None else None
+        for watch in self.watches:
+            if isinstance(watch, WatchPL):
+                if self.meta.get("full_batch") and not clipped:
+                    g = lookup(watch.g, record, "")
+                    if g is not None:
+                        self.pl_tallies[watch.name].add(record["step"], grad_sq, g - watch.xi, watch.alpha)
+                continue
+            if clipped:
+                continue  # a clipped gradient is not the gradient that the condition speaks of
+            for c in self.comparators:
+                g, h = lookup(watch.g, record, c), lookup(watch.h, record, c)
+                if g is None or h is None or c not in inner:
+                    continue
+                size = math.sqrt(max(grad_sq, 0.0) * max(record.get("dist_sq", {}).get(c, 0.0), 0.0))
+                self.tallies[watch.name, c].add(
+                    record["step"], inner[c], g, h, size=size, grad_sq=grad_sq, weight=weight
+                )
+
+    # --- results ---
+
+    def _write(self, record: dict[str, Any]) -> None:
+        self._recorded = True
+        line = record
+        # Often enough that a killed run loses less than 1% of its sums.
+        if record["step"] >= 1.01 * self._totals_at or self._closing:
+            self._totals_at = record["step"] + 1
+            line = {**record, "totals": self.totals()}
+        if self.writer is not None:
+            self._open()
+            self.writer.line(line)
+        else:
+            self._kept.append(line)
+        for sink in self.sinks:
+            sink.record(line)
+
+    def _open(self) -> None:
+        if self.writer is not None and not self.writer.is_open:
+            self.writer.open(state.header(self), self.resumed_at)
+
+    def verdict(self, comparator: str | None = None) -> Verdict:
+        """T7 against one comparator (the first if left out): HOLDS, FALSIFIED, or INVALID_INPUT if it could not be checked."""
+        name = self.comparators[0] if comparator is None else comparator
+        if name not in self.tracks:
+            raise InvalidInputError("comparator", name, ", ".join(self.comparators))
+        return self.tracks[name].verdict(self.form or "sgd")
+
+    def log(self) -> RunLog:
+        """The records so far, with the sums as they stand: what `summarise` and the report take."""
+        if self.writer is not None and self.writer.started:
+            found = read_log(self.writer.path)
+        else:
+            found = RunLog(header={"event": "start", **state.header(self)})
+            for line in self._kept:
+                found.take(line)
+        if self.record is not None and (not found.records or found.records[-1]["step"] < self.last_step):
+            found.take(self.record)
+        if self.steps + self.skipped:
+            found.totals = self.totals()
+            found.history.append((self.last_step, found.totals))
+        found.ended = self._ended
+        return found
+
+    def totals(self) -> dict[str, Any]:
+        """All running sums and extremes so far, as JSON values; what a summary is made of."""
+        return state.totals(self)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to go on after the last observed step, as JSON values; put it into the checkpoint."""
+        return state.dump(self)
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Continue from a `state_dict`: the sums go on bit for bit, and the log drops the steps that will be taken again.
+
+        Raises:
+            InvalidInputError: for another version, other comparators or watches, or after the first observed step.
+        """
+        if self.last_step >= 0:
+            raise InvalidInputError(
+                "state", f"step {self.last_step}", "a ledger that has not observed a step yet"
+            )
+        state.load(self, saved)
+        self.resumed_at = self.last_step + 1

@@ -1,0 +1,192 @@
+"""Optax: a gradient transformation that watches another one from inside the jitted step.
+
+The state carries a ring buffer of scalars; nothing leaves the device until `JaxMonitor.flush`. What costs a pass over the parameters
+against a comparator is done every few steps inside `jax.lax.cond`, on a copy of the step's arithmetic, so that the step itself is
+compiled as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..core.errors import InvalidInputError
+from .schedule import Every
+
+Params = Any
+FIXED = ("step", "value", "eta", "grad_sq", "dist0_sq", "update_sq", "update_grad")
+PER_COMPARATOR = ("grad_w_minus_v", "dist_sq", "update_dot")
+
+
+class WatchState(NamedTuple):
+    """State of the watching transformation.
+
+    Attributes:
+        inner: state of the watched transformation.
+        count: steps so far, int32.
+        rows: ring buffer of scalars, shape (buffer, columns), float32 (float64 with x64).
+        start: ``w_0``.
+        points: the comparators, in the order of their names.
+    """
+
+    inner: Any
+    count: jax.Array
+    rows: jax.Array
+    start: Params
+    points: tuple[Params, ...]
+
+
+def dot(a: Params, b: Params) -> jax.Array:
+    """``<a, b>`` over two pytrees, summed at least in float32."""
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return sum((jnp.sum(_wide(x) * _wide(y)) for x, y in pairs), jnp.zeros((), _row_type()))
+
+
+def _wide(x: jax.Array) -> jax.Array:
+    return x if x.dtype in (jnp.float32, jnp.float64) else x.astype(jnp.float32)
+
+
+def _row_type() -> Any:
+    return jax.dtypes.canonicalize_dtype(jnp.float64)
+
+
+def minus(a: Params, b: Params) -> Params:
+    """``a - b``, in at least float32."""
+    return jax.tree.map(lambda x, y: _wide(x) - _wide(y), a, b)
+
+
+def columns(comparators: Sequence[str], values: Sequence[str]) -> tuple[str, ...]:
+    """Names of the columns of the ring buffer."""
+    pairs = [f"{key}:{c}" for c in comparators for key in PER_COMPARATOR]
+    return (*FIXED, *pairs, *(f"value:{v}" for v in values))
+
+
+def learning_rate_of(rate: float | Callable[[Any], Any] | None, count: jax.Array, inner: Any) -> Any:
+    """The step size of a step: a number, a schedule of the count, or the one in an injected hyperparameter."""
+    if callable(rate):
+        return rate(count)
+    if rate is not None:
+        return rate
+    found = [
+        s.hyperparams["learning_rate"]
+        for s in jax.tree.leaves(inner, is_leaf=lambda x: hasattr(x, "hyperparams"))
+        if hasattr(s, "hyperparams") and "learning_rate" in s.hyperparams
+    ]
+    return found[0] if len(found) == 1 else jnp.nan
+
+
+def watching(
+    inner: Any,
+    comparators: Mapping[str, Params | None],
+    *,
+    learning_rate: float | Callable[[Any], Any] | None = None,
+    every: int = 10,
+    buffer: int = 1024,
+    values: Sequence[str] = (),
+) -> Any:
+    """Wrap an Optax transformation so that its state also records the step.
+
+    Args:
+        inner: the transformation to watch, the outermost one: its updates must be what is added to the parameters.
+        comparators: ``{name: v}``; None stands for the parameters at ``init``.
+        learning_rate: number, schedule, or None to read ``optax.inject_hyperparams``.
+        every: the comparator's columns and the update are recorded at steps 0, every, 2 every, ... ``||grad||^2`` and the loss at each step.
+        buffer: rows of the ring buffer; flush at least that often.
+        values: names of scalars that ``update`` is given in ``monitor_values``.
+
+    Returns:
+        An ``optax.GradientTransformationExtraArgs``. Its ``update`` takes ``value=loss`` and ``monitor_values={name: scalar}``.
+    """
+    import optax
+
+    Every(every)
+    if isinstance(buffer, bool) or not isinstance(buffer, int) or buffer < 2:
+        raise InvalidInputError("buffer", buffer, "a whole number of rows >= 2")
+    inner = optax.with_extra_args_support(inner)
+    names, wanted = tuple(comparators), tuple(values)
+    width = len(columns(names, wanted))
+
+    def init(params: Params) -> WatchState:
+        points = tuple(params if v is None else _like(v, params, c) for c, v in comparators.items())
+        rows = jnp.full((buffer, width), jnp.nan, _row_type())
+        return WatchState(inner.init(params), jnp.zeros((), jnp.int32), rows, params, points)
+
+    def update(
+        grads: Params, state: WatchState, params: Params = None, **extra: Any
+    ) -> tuple[Params, WatchState]:
+        if params is None:
+            raise InvalidInputError(
+                "params", None, "the parameters", "Call update(grads, state, params, value=loss)."
+            )
+        given = dict(extra.pop("monitor_values", {}) or {})
+        if set(given) != set(wanted):
+            raise InvalidInputError("monitor_values", sorted(given), f"exactly the names {list(wanted)}")
+        updates, after = inner.update(grads, state.inner, params, **extra)
+
+        def look(_: None) -> jax.Array:
+            # The update once more: it is not shared with the step, whose compiled arithmetic must not depend on being watched.
+            again, _state = inner.update(grads, state.inner, params, **extra)
+            u = jax.tree.map(lambda x: -x, again)
+            parts = [dot(d := minus(params, state.start), d), dot(u, u), dot(grads, u)]
+            for v in state.points:
+                far = minus(params, v)
+                parts += [dot(grads, far), dot(far, far), dot(u, far)]
+            return jnp.stack([p.astype(_row_type()) for p in parts])
+
+        n = 3 + 3 * len(names)
+        skip = lambda _: jnp.full((n,), jnp.nan, _row_type())  # noqa: E731 - the other branch
+        seen = jax.lax.cond((state.count % every == 0) if every > 1 else state.count >= 0, look, skip, None)
+        rate = learning_rate_of(learning_rate, state.count, state.inner)
+        head = [state.count, extra.get("value", jnp.nan), rate, dot(grads, grads)]
+        row = jnp.concatenate(
+            [_vector(head), seen, _vector([given[v] for v in wanted])] if wanted else [_vector(head), seen]
+        )
+        rows = jax.lax.dynamic_update_slice(
+            state.rows, row[None], (state.count % buffer, jnp.zeros((), jnp.int32))
+        )
+        return updates, WatchState(after, state.count + 1, rows, state.start, state.points)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _vector(scalars: Sequence[Any]) -> jax.Array:
+    return jnp.stack([jnp.asarray(s, _row_type()).reshape(()) for s in scalars])
+
+
+def _like(v: Params, params: Params, name: str) -> Params:
+    shapes = jax.tree.map(jnp.shape, v), jax.tree.map(jnp.shape, params)
+    if jax.tree.structure(v) != jax.tree.structure(params) or shapes[0] != shapes[1]:
+        raise InvalidInputError(f"comparator {name}", shapes[0], f"a pytree like the parameters, {shapes[1]}")
+    return jax.tree.map(jnp.asarray, v)
+
+
+def find_state(state: Any) -> WatchState:
+    """The watching state inside any optimiser state.
+
+    Raises:
+        InvalidInputError: if there is not exactly one.
+    """
+    found = [
+        s
+        for s in jax.tree.leaves(state, is_leaf=lambda s: isinstance(s, WatchState))
+        if isinstance(s, WatchState)
+    ]
+    if len(found) != 1:
+        raise InvalidInputError(
+            "state",
+            f"{len(found)} watching states",
+            "the state of an optimiser made by monitor.wrap(optimizer)",
+        )
+    return found[0]
+
+
+def new_rows(state: WatchState, since: int) -> np.ndarray:
+    """The rows recorded from step ``since`` on that the buffer still holds, oldest first, shape (k, columns)."""
+    count = int(state.count)
+    rows = np.asarray(state.rows, float)
+    first = max(since, count - rows.shape[0])
+    return rows[np.arange(first, count) % rows.shape[0]]

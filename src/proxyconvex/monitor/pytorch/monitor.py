@@ -1,0 +1,436 @@
+"""The monitor of a PyTorch loop: three lines around it, nothing inside it changes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from ...core.errors import InvalidInputError
+from ...core.evidence import Verdict
+from ..conditions import Watch
+from ..ledger import Ledger
+from ..log import Sink
+from . import hooks
+from .average import AverageResult, RunningAverage
+from .comparators import named_sources, resolve, trained_parameters, unwrap
+from .distributed import Exchange, kind_of, scalar
+from .functional import Forward
+from .passes import Passes
+from .probing import DONE, Probing, now
+from .proxies import Proxies
+from .settings import schedules, weight_unit
+from .steps import Recorder, Seen, takes_plain_steps
+from .vector import ParameterVector
+
+
+_NOTHING: list[list[float]] = [[]]
+
+
+def _torch_optimizer(optimizer: Any) -> torch.optim.Optimizer:
+    """The torch optimizer inside wrappers such as accelerate's or Lightning's."""
+    inside = optimizer
+    while not hasattr(inside, "register_step_pre_hook") and (hasattr(inside, "optimizer") or hasattr(inside, "_optimizer")):
+        inside = getattr(inside, "optimizer", None) or inside._optimizer
+    while not isinstance(inside, torch.optim.Optimizer) and hasattr(inside, "optimizer"):
+        inside = inside.optimizer
+    if not isinstance(inside, torch.optim.Optimizer):
+        raise InvalidInputError("optimizer", type(optimizer).__name__, "a torch.optim.Optimizer")
+    return inside
+
+
+class TorchMonitor:
+    """Records what a training run does, against one or several comparators ``v``.
+
+    Example:
+        >>> import torch
+        >>> from proxyconvex.torch import Monitor
+        >>> model = torch.nn.Linear(3, 1)
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> monitor = Monitor(model, comparator="init")
+        >>> with monitor:
+        ...     for _ in range(4):
+        ...         optimizer.zero_grad()
+        ...         loss = model(torch.ones(2, 3)).square().mean()
+        ...         loss.backward()
+        ...         monitor.loss(loss)
+        ...         optimizer.step()
+        >>> monitor.verdict().status.name
+        'HOLDS'
+
+    Args:
+        model: the model that is trained, as it is trained (compiled, in its DDP wrapper, after ``fully_shard``).
+        comparator: ``"init"`` (the weights at the first step), a state dict, a module, the path of a checkpoint, ``"average"`` (the
+            average of this run's iterates, judged at its end), or a list or dict of these.
+        log_dir: folder of the log, or None to keep nothing on disk.
+        preset: ``"light"``, ``"standard"``, ``"full"``, or a mapping from quantity to schedule.
+        schedule: schedules that replace those of the preset.
+        loss_name: ``"cross-entropy"``, ``"logistic"``, ``"binary-cross-entropy"``, ``"hinge"`` or ``"squared"``: which proxies `outputs` computes.
+        proxies: further proxies, ``name -> function(outputs, targets)`` returning a scalar.
+        forward: how `batch` calls the model, ``forward(model, inputs) -> outputs``; by default ``model(*inputs)`` for a tuple,
+            ``model(**inputs)`` for a mapping, else ``model(inputs)``.
+        probe: ``(inputs, targets)`` of a few fixed rows for the tangent kernel and margin.
+        precision: ``"float32"``, or ``"float64"`` to form every difference and product in float64.
+        watches: further conditions to watch.
+        meta: what a reader of the log should know; ``full_batch=True`` if every gradient is that of the whole objective.
+        sinks: further receivers of the records, such as a TensorBoard writer.
+
+    Raises:
+        InvalidInputError: for a comparator that lacks a trained parameter, an unknown preset, a model without parameters.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        comparator: Any = "init",
+        log_dir: str | os.PathLike[str] | None = None,
+        preset: str | Mapping[str, Any] = "light",
+        *,
+        schedule: Mapping[str, Any] | None = None,
+        loss_name: str | None = None,
+        proxies: Mapping[str, Callable[[Tensor, Any], Any]] | None = None,
+        forward: Forward | None = None,
+        probe: tuple[Any, Any] | None = None,
+        precision: str = "float32",
+        watches: Iterable[Watch] = (),
+        meta: Mapping[str, Any] | None = None,
+        sinks: Iterable[Sink] = (),
+    ) -> None:
+        if not isinstance(model, nn.Module):
+            raise InvalidInputError("model", type(model).__name__, "a torch.nn.Module")
+        self.model, self.log_dir, self.precision = model, log_dir, precision
+        self.sources = named_sources(comparator)
+        trained = trained_parameters(model)
+        if not trained:
+            raise InvalidInputError("model", "no parameter that requires a gradient", "at least one")
+        for source in self.sources.values():
+            if not isinstance(source, str) or source not in ("init", "average"):
+                resolve(source, trained)
+        self.schedules = schedules(preset, schedule)
+        self.proxies = Proxies(loss_name, proxies or {}, ranks=kind_of(model) != "single")
+        self.forward, self.probe = forward, probe
+        self._options: dict[str, Any] = {"watches": tuple(watches), "sinks": tuple(sinks)}
+        self.meta = {"adapter": "torch", "torch": torch.__version__, "model": type(unwrap(model)).__name__, "loss": loss_name}
+        self.meta |= dict(meta or {})
+        self.step = 0
+        self.recorder: Recorder | None = None
+        self._optimizers: list[Any] = []
+        self._owned: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
+        self._handles: list[Any] = []
+        self._saved: Mapping[str, Any] | None = None
+        self._passes = Passes()
+        self._average: RunningAverage | None = None
+        self._probing: Probing | None = None
+        self._early: Any = None
+        self._closed = False
+        self._clear()
+
+    def _clear(self) -> None:
+        """Forget what belonged to the step just measured."""
+        self._losses: list[Any] = []
+        self._means: dict[str, Any] = {}
+        self._extra: dict[str, Any] = {}
+        self._clip: tuple[Any, float, float] | None = None
+        self._clipped = self._arrived = self._given = False
+
+    # -- where it is attached -----------------------------------------------------------------------------------------
+
+    def attach(self, *optimizers: Any) -> Self:
+        """Watch these optimizers from now on; `close` ends it. With several, a step runs from one step of the first to its next.
+
+        Raises:
+            InvalidInputError: if they update none of the model's trained parameters.
+        """
+        self._open()
+        inside = [_torch_optimizer(o) for o in optimizers]
+        if not inside:
+            raise InvalidInputError("optimizers", optimizers, "at least one torch.optim.Optimizer")
+        self._optimizers += inside
+        self._build()
+        self._handles += [o.register_step_pre_hook(self._before_step) for o in inside]
+        hooks.listen(self)
+        return self
+
+    def __enter__(self) -> Self:
+        self._open()
+        if not self._handles:
+            self._handles.append(register_optimizer_step_pre_hook(self._before_step))
+            hooks.listen(self)
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if kind is None:
+            self.close()
+            return
+        # The user's exception goes on; what the monitor still had to say must not replace it.
+        with contextlib.suppress(Exception):
+            self.close(f"stopped by {kind.__name__}", complete=False)
+
+    def close(self, reason: str = "closed", *, complete: bool = True) -> None:
+        """Stop watching, complete the last step and close the log. Safe to call twice; on every rank.
+
+        Args:
+            reason: why, for the log.
+            complete: False if other ranks may not be here (after an exception): then nothing is exchanged.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        for handle in self._handles:
+            handle.remove()
+        self._passes.remove()
+        hooks.forget(self)
+        if self.recorder is not None:
+            self.recorder.finish(reason, exchange=complete)
+            if self._average is not None and (complete or not self.recorder.exchange.several):
+                self._average.finish(self.recorder, self.log_dir)
+
+    def _open(self) -> None:
+        if self._closed:
+            raise InvalidInputError(
+                "monitor", "closed", "a monitor that was not used before",
+                "Put `with monitor:` around the whole run, or use monitor.attach(optimizer) and monitor.close().",
+            )  # fmt: skip
+
+    def _build(self) -> None:
+        """Fix the vector, at the first step (or when attached): ``w_0`` and the parameters that the optimizers update."""
+        if self.recorder is not None:
+            return
+        ids = {id(p) for o in self._optimizers for g in o.param_groups for p in g["params"]}
+        trained = [(n, p) for n, p in trained_parameters(self.model) if id(p) in ids]
+        if not trained:
+            raise InvalidInputError(
+                "optimizer", type(self._optimizers[0]).__name__, "an optimizer of this model's trained parameters"
+            )
+        start = self._saved["init"] if self._saved else {n: p.detach() for n, p in trained}
+        fixed = {k: start if isinstance(s, str) and s == "init" else resolve(s, trained)
+                 for k, s in self.sources.items() if not (isinstance(s, str) and s == "average")}  # fmt: skip
+        names = {("init" if isinstance(self.sources[k], str) and self.sources[k] == "init" else k): v for k, v in fixed.items()}
+        # The average is judged from the sums against w_0.
+        references = names if names and "average" not in self.sources.values() else {**names, "init": start}
+        comparators = list(references)
+        references.setdefault("init", start)
+        vector = ParameterVector(trained, references, self.precision)
+        exchange = Exchange(self.model, vector.groups, vector.params[0].device)
+        plain = len(self._optimizers) == 1 and takes_plain_steps(self._optimizers[0])
+        unit = weight_unit(vector) if plain else 0.0
+        norms = vector.norms(exchange) if plain else {}
+        self.meta |= {"optimizer": "+".join(type(o).__name__ for o in self._optimizers), "parameters": vector.size,
+                      "training": exchange.kind, "step_taken": "eta g, checked" if plain else "measured on the weights"}  # fmt: skip
+        ledger = Ledger(
+            self.log_dir if exchange.writer else None, comparators, self.schedules, self.meta, weight_unit=unit,
+            precision="float64" if vector.wide else "float32", comparator_norms={c: norms[c] for c in comparators} if plain else None,
+            watches=self._options["watches"], sinks=self._options["sinks"] if exchange.writer else (),
+        )  # fmt: skip
+        self.recorder = Recorder(vector, ledger, exchange, plain)
+        self.recorder.also_average(self.proxies.names)
+        self._probing = Probing(self.recorder, self.model, self.forward, self.probe)
+        self._passes.watch(vector.params, exchange.kind)
+        if "average" in self.sources.values():
+            self._average = RunningAverage(vector)
+        if self._saved:
+            self._restore(self._saved)
+
+    # -- what torch tells ---------------------------------------------------------------------------------------------
+
+    def _owns(self, optimizer: Any) -> bool:
+        known = self._owned.get(optimizer)
+        if known is None:
+            ids = {id(p) for _, p in trained_parameters(self.model)}
+            known = any(id(p) in ids for g in optimizer.param_groups for p in g["params"])
+            if known and not self._optimizers:
+                self._optimizers.append(optimizer)
+            elif known and optimizer not in self._optimizers:
+                self.meta["not watched"] = type(optimizer).__name__
+            known = known and optimizer is self._optimizers[0]
+            self._owned[optimizer] = known
+        return known
+
+    def _before_step(self, optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if not self._owns(optimizer):
+            return None
+        closure = kwargs.get("closure") or (args[1] if len(args) > 1 else None)
+        if not callable(closure):
+            self._arrive(optimizer)
+            return None
+        first = True
+
+        def measured() -> Any:
+            nonlocal first
+            if first:
+                self._passes.restart()
+            loss = closure()
+            if first:
+                first = False
+                if not self._losses and isinstance(loss, (Tensor, float)):
+                    self.loss(loss)
+                self._arrive(optimizer)
+            return loss
+
+        return ((args[0], measured, *args[2:]), kwargs) if len(args) > 1 else (args, {**kwargs, "closure": measured})
+
+    def scaler_begins(self, optimizer: Any, scaler: Any) -> None:
+        """Told by `hooks`."""
+        if self._owns(optimizer):
+            self._arrived = False
+            self._passes.scale = float(scaler.get_scale())
+
+    def scaler_ends(self, optimizer: Any, scaler: Any) -> None:
+        """Told by `hooks`: the optimizer was not called, so the scaler skipped the step."""
+        if self._owns(optimizer) and not self._arrived:
+            self._arrive(optimizer, skipped=True)
+        self._arrived = False
+
+    def clipped(self, parameters: list[Any], norm: Any, maximum: float, kind: float) -> None:
+        """Told by `hooks`."""
+        ids = {id(p) for p in parameters}
+        mine = self.recorder.vector.params if self.recorder else [p for _, p in trained_parameters(self.model)]
+        if not any(id(p) in ids for p in mine):
+            return
+        whole = not self._clipped and all(id(p) in ids for p in mine if p.grad is not None)
+        others = [p for p in parameters if p.grad is not None and id(p) not in {id(q) for q in mine}]
+        self._clipped = True
+        # Without a known norm of exactly these gradients, the gradient before clipping was not seen.
+        self._clip = (norm, maximum, kind if not others else 0.0) if whole else None
+
+    def clipped_by_value(self, grads: list[Any]) -> None:
+        """Told by `hooks`."""
+        ids = {id(g) for g in grads}
+        if any(id(p.grad) in ids for _, p in trained_parameters(self.model)):
+            self._clipped, self._clip = True, None
+
+    def _arrive(self, optimizer: Any, skipped: bool = False) -> None:
+        """``w_t`` and the gradient are here, the step is not."""
+        self._arrived = True
+        self._build()
+        assert self.recorder is not None
+        found, scale = getattr(optimizer, "found_inf", None), getattr(optimizer, "grad_scale", None)
+        skipped = skipped or (found is not None and scalar(found) > 0)
+        factor = 1.0 if scale is None else scalar(scale)
+        self._before_measuring()
+        step = self.step
+        seen = Seen(
+            step, [float(g["lr"]) for g in optimizer.param_groups], self._label(), _NOTHING, losses=self._losses,
+            scale=factor, clip=self._clip, skipped=skipped, means=self._means, extra=self._extra, parts=self._passes.take(),
+        )  # fmt: skip
+        if self._average is not None and not skipped:
+            self._average.add()
+        self.recorder.arrive(seen, gradient=not skipped)
+        self._clear()
+        self._arrived = True
+        self.step = step + 1
+        self._passes.begin(self.recorder.ledger.due("half-batch", self.step))
+
+    def _label(self) -> str:
+        assert self.recorder is not None
+        ranks = self.recorder.exchange.label
+        parts = ["clipped" if self._clipped else "raw", "accumulated" if self._passes.count(len(self._losses)) > 1 else "", ranks]
+        return "+".join(p for p in parts if p)
+
+    # -- what the loop may tell ---------------------------------------------------------------------------------------
+
+    def loss(self, loss: Tensor | float) -> None:
+        """The loss of this step: the tensor on which you call ``backward``, before ``optimizer.step``.
+
+        Several calls before a step are added, as their gradients are. With a scaler pass the loss before ``scaler.scale``.
+        """
+        self._losses.append(loss.detach() if isinstance(loss, Tensor) else loss)
+
+    def outputs(self, outputs: Tensor, targets: Any) -> None:
+        """Outputs and targets of this step, for proxies (|loss'|, margins, error, your own); done when the schedule says so."""
+        if self.due("proxies"):
+            self._means |= self.proxies(outputs, targets)
+
+    def due(self, quantity: str) -> bool:
+        """Whether a quantity is due at the step that is being prepared."""
+        return self.schedules[quantity].due(self.step) if quantity in self.schedules else False
+
+    def batch(self, inputs: Any, targets: Any, loss_fn: Callable[[Tensor, Any], Tensor]) -> None:
+        """The batch of this step, right before your own forward pass (then dropout draws the same masks in both).
+
+        Costs nothing unless the tangent loss, half-batch gradients, smoothness or the tangent kernel are due. With gradient
+        accumulation only the first batch of a step is used.
+
+        Args:
+            inputs: as for the model: a tensor, a tuple, or a mapping of keyword arguments.
+            targets: passed on to ``loss_fn``; tensors with one row for each of the inputs'.
+            loss_fn: ``loss_fn(outputs, targets)``, the mean loss; the tangent loss bounds only losses convex in the outputs.
+        """
+        wanted = [q for q in DONE if self.due(q)]
+        if not wanted or self._given:
+            return
+        self._given = True
+        if self.recorder is None and not self._optimizers:
+            # The first step's optimizer, and so the vector, is not known yet: done when it arrives.
+            self._early = (inputs, targets, loss_fn, now(self.model))
+            return
+        self._build()
+        assert self._probing is not None
+        means, extra = self._probing.run(wanted, self.step, (inputs, targets, loss_fn))
+        self._means |= means
+        self._extra |= extra
+
+    def _before_measuring(self) -> None:
+        """What has to be evaluated at ``w_t`` before the step is measured."""
+        assert self._probing is not None
+        self._probing.secant(self.step)
+        if self._early is not None:
+            wanted = [q for q in DONE if self.due(q)]
+            means, extra = self._probing.late(wanted, self.step, self._early)
+            self._means |= means
+            self._extra |= extra
+            self._early = None
+
+    # -- what it says -------------------------------------------------------------------------------------------------
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger with everything up to the last completed step.
+
+        Raises:
+            InvalidInputError: before the first step.
+        """
+        if self.recorder is None:
+            raise InvalidInputError("monitor", "no step yet", "a monitor that has seen a step")
+        return self.recorder.ledger
+
+    def verdict(self, comparator: str | None = None) -> Verdict:
+        """Whether T7 held along the run, to rounding."""
+        return self.ledger.verdict(comparator)
+
+    @property
+    def average(self) -> AverageResult | None:
+        """T7 against the average of the iterates, once the run was closed with the comparator ``"average"``."""
+        return None if self._average is None else self._average.result
+
+    def state_dict(self) -> dict[str, Any]:
+        """What to put into a checkpoint, after ``optimizer.step``; on every rank (each keeps its own)."""
+        if self.recorder is None:
+            return {"step": 0, "ledger": None}
+        self.recorder.settle()
+        vector = self.recorder.vector
+        start = dict(zip(vector.names, vector.reference("init"), strict=True))
+        state = {"step": self.step, "ledger": self.ledger.state_dict(), "init": start}
+        return state | ({"average": self._average.state()} if self._average is not None else {})
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `state_dict`, after the model and the optimizer were loaded and before the first step.
+
+        Raises:
+            InvalidInputError: after the first step.
+        """
+        if self.recorder is not None:
+            raise InvalidInputError("state", f"step {self.step}", "a monitor that has not seen a step yet")
+        self.step = int(state["step"])
+        self._saved = state if state["ledger"] is not None else None
+
+    def _restore(self, saved: Mapping[str, Any]) -> None:
+        self.ledger.load_state_dict(saved["ledger"])
+        if self._average is not None and "average" in saved:
+            self._average.restore(saved["average"])

@@ -1,0 +1,72 @@
+"""When a batch is given: which of its quantities are due, and what is kept of it until the next step."""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+from . import probes
+from .functional import Forward, Functional, random_state, set_random_state, untouched_random_state
+from .steps import Recorder
+
+DONE = ("tangent-loss", "half-batch", "smoothness", "tangent-margin")
+
+
+@final
+class Probing:
+    """Evaluates batches for one run.
+
+    Args:
+        recorder: of the run.
+        model: the trained model.
+        forward: how to call it.
+        probe: fixed rows for the tangent kernel, or None.
+    """
+
+    def __init__(self, recorder: Recorder, model: Any, forward: Forward | None, probe: Any) -> None:
+        self.recorder, self.probe = recorder, probe
+        kind = recorder.exchange.kind
+        self.model = Functional(model, recorder.vector.names, forward) if kind != "fsdp" else None
+        # The norm of a mean gradient over ranks is not the mean of norms: those two are for one process.
+        self.alone = kind == "single"
+        self.kept: probes.Batch | None = None
+
+    def run(self, wanted: list[str], step: int, batch: tuple[Any, Any, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Values that ranks average, and the others, for the quantities that are wanted."""
+        means: dict[str, Any] = {}
+        extra: dict[str, Any] = {}
+        if self.model is None:
+            return means, extra
+        self.secant(step)
+        if "tangent-loss" in wanted:
+            vector = self.recorder.vector
+            references = {c: vector.reference(c) for c in self.recorder.comparators}
+            means |= probes.tangent_loss(self.model, *batch, references)
+        if "half-batch" in wanted and self.alone:
+            extra |= probes.half_batches(self.model, *batch)
+        if "smoothness" in wanted and self.alone:
+            self.kept = probes.keep_for_secant(self.model, *batch, step)
+        if "tangent-margin" in wanted and self.probe is not None:
+            extra |= probes.tangent_kernel(self.model, *self.probe)
+        return means, extra
+
+    def late(self, wanted: list[str], step: int, batch: tuple[Any, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """As `run`, with the random state of the moment at which the batch was given, its last entry."""
+        if self.model is None:
+            return {}, {}
+        with untouched_random_state(self.model.device):
+            set_random_state(batch[3], self.model.device)
+            return self.run(wanted, step, batch[:3])
+
+    def secant(self, step: int) -> None:
+        """At ``w_{t+1}``: smoothness on the batch kept at ``w_t``, added to the record of step t."""
+        if self.kept is None or self.model is None or self.kept.step >= step:
+            return
+        kept, self.kept = self.kept, None
+        waiting = self.recorder.waiting
+        if waiting is not None and waiting.step == kept.step == step - 1:
+            waiting.extra |= probes.secant(self.model, kept)
+
+
+def now(model: Any) -> Any:
+    """The random state of this moment on the CPU and the model's device."""
+    return random_state(next(model.parameters()).device)

@@ -1,0 +1,40 @@
+"""Choices a monitor makes for PyTorch: schedules of the presets, the rounding of the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from ...core.errors import InvalidInputError
+from ..quantity import CATALOGUE
+from ..schedule import PRESETS, Never, Schedule, check_schedule
+from .vector import ParameterVector
+
+# A second gradient of the whole batch at two points: a tenth of the other extra passes of "standard".
+_TORCH: dict[str, dict[str, Any]] = {"standard": {"smoothness": 100}}
+
+
+def schedules(preset: str | Mapping[str, Any], overrides: Mapping[str, Any] | None) -> dict[str, Schedule]:
+    """A schedule for every quantity of the catalogue.
+
+    Raises:
+        InvalidInputError: for an unknown preset or quantity.
+    """
+    if isinstance(preset, str):
+        if preset not in PRESETS:
+            raise InvalidInputError("preset", preset, ", ".join(map(repr, PRESETS)), "Or pass a mapping.")
+        chosen: dict[str, Any] = {**PRESETS[preset], **_TORCH.get(preset, {})}
+    else:
+        chosen = {"record": PRESETS["light"]["record"], **preset}
+    chosen |= dict(overrides or {})
+    for name in chosen:
+        if name not in CATALOGUE:
+            raise InvalidInputError("schedule", name, ", ".join(map(repr, CATALOGUE)))
+    return {name: check_schedule(name, chosen.get(name, Never())) for name in CATALOGUE}
+
+
+def weight_unit(vector: ParameterVector) -> float:
+    """Unit roundoff of the coarsest stored weights."""
+    return max(torch.finfo(p.dtype).eps / 2 for p in vector.params)

@@ -60,8 +60,8 @@ def _read_integer(text: str) -> int:
     return int(text)
 
 
-def read(path: Path) -> dict[str, Any]:
-    """The raw JSON object of a certificate file.
+def read(path: Path, kind: str = FORMAT) -> dict[str, Any]:
+    """The raw JSON object of a certificate file whose ``format`` is ``kind``.
 
     Raises:
         UnreadableError: if the file is missing, not JSON, or not a certificate of this schema version.
@@ -82,10 +82,8 @@ def read(path: Path) -> dict[str, Any]:
         raise UnreadableError(
             f"{path.name} is not valid JSON ({error}); copy the certificate again"
         ) from error
-    if not isinstance(raw, dict) or raw.get("format") != FORMAT:
-        raise UnreadableError(
-            f'{path.name} is not a proxyconvex certificate (it has no "format": "{FORMAT}")'
-        )
+    if not isinstance(raw, dict) or raw.get("format") != kind:
+        raise UnreadableError(f'{path.name} is not a proxyconvex certificate (it has no "format": "{kind}")')
     version = raw.get("schema")
     if isinstance(version, int) and not isinstance(version, bool) and version != SCHEMA:
         raise UnreadableError(
@@ -279,6 +277,7 @@ _positive = real(0.0, open_low=True)
 _seed = integer(0, 2**63 - 1)
 _digest = matching(_HEX_DIGEST, "64 lower-case hexadecimal digits")
 _file = matching(_FILE_NAME, "a plain file name ending in .npy, in the certificate's own folder")
+DIGEST, FILE = _digest, _file
 
 _certificate = record(
     format=choice(FORMAT),

@@ -349,6 +349,10 @@ def verify(path: str | Path) -> Result:
     Returns:
         The result; it never raises for a bad certificate.
     """
+    from . import weight_certificate
+
+    if weight_certificate.is_one(Path(path)):
+        return weight_certificate.verify(Path(path))
     state, steps = _State(Path(path)), []
     for name, step in STEPS:
         readable, problem = True, ""

@@ -20,7 +20,7 @@ The full proof is in the documentation, page 'Certificates in weight space'.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -41,10 +41,10 @@ from .rounding import (
     sub_down,
     to_float_up,
 )
+from .two_layer_ntk import blocks
 from .weight_norms import quadratic_upper, spectral_norm_upper
 
 STEP = "network"
-BLOCK = 2**20
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def examine(
     n, count = len(x), len(weights)
     sizes, pulls = np.empty((n, count)), np.ones((n, count))
     back, back_max, ends = np.empty((n, count - 1)), np.empty((n, count - 1)), np.empty((n, 2))
-    for rows in _blocks(n, max(w.shape[0] for w in weights)):
+    for rows in blocks(n, max(w.shape[0] for w in weights)):
         slopes, value, error = _forward(weights, activation, x[rows], scales, sizes[rows])
         ends[rows] = np.column_stack([sub_down(value, error), add_up(value, error)])
         _backward(weights, slopes, scales, pulls[rows], back[rows], back_max[rows])
@@ -363,8 +363,3 @@ def output_range(center: Center, radius: float | Sequence[float], shells: int = 
         linear = mul_up(center.gradient, total_radius(center, radius))
         change = np.minimum(change, add_up(linear, second_order(center, radius, shells)[1]))
     return sub_down(center.low, change), add_up(center.high, change)
-
-
-def _blocks(n: int, width: int) -> Iterator[slice]:
-    size = max(1, BLOCK // width)
-    return (slice(i, min(i + size, n)) for i in range(0, n, size))

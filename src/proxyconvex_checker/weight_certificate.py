@@ -1,0 +1,215 @@
+"""Certificates in weight space: arrays beside a small document; everything is computed again.
+
+Steps: readable, schema, seal, arrays, network, claim, statement. The document names the arrays (inputs, targets, weights, signs,
+radii) by their SHA-256, the region, the claimed number and the scalars that prove it (nu; the number of shells).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import activations, document, weight_claims
+from .document import choice, integer, items, matching, optional, real, record, text
+from .errors import CheckError
+from .initial import array_digest
+from .verify import CERTIFICATE, Result, Step, load_array
+from .weight_claims import DENSE, QUANTITIES, TWO_LAYER, Subject
+
+FORMAT, SCHEMA = "proxyconvex-weight-certificate", 1
+MAX_LAYERS = 64
+
+_ARRAY = matching(
+    re.compile(r"inputs|targets|signs|radii|weight_[0-9]{1,2}"),
+    "inputs, targets, signs, radii, weight_0, ...",
+)
+_parse = record(
+    format=choice(FORMAT),
+    schema=choice(SCHEMA),
+    proxyconvex=text(40),
+    statement=text(2000),
+    network=record(
+        kind=choice(TWO_LAYER, DENSE),
+        activation=record(
+            name=choice(*document.ACTIVATIONS), slope=real(0.0, 1.0), beta=real(0.0, open_low=True)
+        ),
+        layers=integer(1, MAX_LAYERS),
+        scales=items(real(0.0, open_low=True), 0, MAX_LAYERS),
+        trained=items(choice(False, True), 0, MAX_LAYERS),
+        output=integer(0, 2**24),
+    ),
+    arrays=items(
+        record(
+            name=_ARRAY,
+            file=document.FILE,
+            sha256=document.DIGEST,
+            shape=items(integer(1, document.MAX_ENTRIES), 1, 2),
+        ),
+        2,
+        MAX_LAYERS + 4,
+    ),
+    region=record(radius=optional(real(0.0))),
+    claim=record(
+        quantity=choice(*QUANTITIES),
+        side=choice("at least", "at most"),
+        value=real(),
+        evidence=choice("CERTIFIED"),
+    ),
+    proof=record(nu=optional(real(0.0)), shells=integer(1, 1000)),
+    seal=document.DIGEST,
+)
+
+
+def is_one(path: Path) -> bool:
+    """Whether a file looks like a certificate of this format (its content is judged by `verify`)."""
+    path = path / CERTIFICATE if path.is_dir() else path
+    try:
+        raw = json.loads(document.read_bytes(path, document.MAX_BYTES))
+    except (document.UnreadableError, ValueError, RecursionError):
+        return False
+    return isinstance(raw, dict) and raw.get("format") == FORMAT
+
+
+def parse(raw: dict[str, Any]) -> dict[str, Any]:
+    """The document with floats decoded, every field checked.
+
+    Raises:
+        CheckError: naming the first field that is refused.
+    """
+    found = _parse(raw, "")
+    network, names = found["network"], [a["name"] for a in found["arrays"]]
+    dense = network["kind"] == DENSE
+    if len(set(names)) != len(names):
+        raise CheckError("schema", "an array is named twice")
+    due = {"inputs", *(f"weight_{i}" for i in range(network["layers"]))} | (set() if dense else {"signs"})
+    odd = (due - set(names)) | (set(names) - due - {"targets", "radii"})
+    if odd:
+        raise CheckError("schema", f"arrays: {', '.join(sorted(odd))} missing, or not part of this network")
+    if (len(network["scales"]), len(network["trained"])) != ((network["layers"],) * 2 if dense else (0, 0)):
+        raise CheckError(
+            "schema",
+            "network.scales and network.trained have one entry per layer of a dense network, else none",
+        )
+    if not dense and (network["layers"] != 1 or network["output"] != 0):
+        raise CheckError("schema", "a two-layer network has one layer of weights and one output")
+    if sum(math.prod(a["shape"]) for a in found["arrays"]) > document.MAX_ENTRIES:
+        raise CheckError("schema", f"the arrays hold more than {document.MAX_ENTRIES} numbers")
+    return found
+
+
+def subject(found: dict[str, Any], arrays: dict[str, np.ndarray]) -> Subject:
+    """The network, rows and region a document speaks of."""
+    network = found["network"]
+    return Subject(
+        network["kind"],
+        activations.parse(network["activation"]),
+        arrays,
+        found["region"]["radius"],
+        tuple(network["scales"]),
+        tuple(network["trained"]),
+        network["output"],
+    )
+
+
+class _State:
+    def __init__(self, path: Path) -> None:
+        self.path = path / CERTIFICATE if path.is_dir() else path
+        self.raw: dict[str, Any] = {}
+        self.found: dict[str, Any] = {}
+        self.arrays: dict[str, np.ndarray] = {}
+        self.notes: list[str] = []
+        self.subject: Subject
+
+
+def _readable(state: _State) -> str:
+    state.raw = document.read(state.path, FORMAT)
+    return f"{state.path.name} is a certificate in weight space"
+
+
+def _schema(state: _State) -> str:
+    state.found = parse(state.raw)
+    return "every field is known, present, of its type and in its range"
+
+
+def _seal(state: _State) -> str:
+    if document.seal(state.raw) != state.found["seal"]:
+        raise CheckError(
+            "seal", "the seal does not belong to this text: the document was changed after it was written"
+        )
+    return "the document is as it was written"
+
+
+def _arrays(state: _State) -> str:
+    for entry in state.found["arrays"]:
+        array = load_array(state.path.parent / entry["file"], tuple(entry["shape"]), "arrays")
+        if array_digest(array) != entry["sha256"]:
+            raise CheckError(
+                "arrays", f"{entry['file']} is not the array the document names (another SHA-256)"
+            )
+        state.arrays[entry["name"]] = array
+    return f"{len(state.arrays)} arrays, as named"
+
+
+def _network(state: _State) -> str:
+    state.subject = subject(state.found, state.arrays)
+    return weight_claims.network_words(state.subject)
+
+
+def _claim(state: _State) -> str:
+    claim, proof = state.found["claim"], state.found["proof"]
+    quantity, about = claim["quantity"], QUANTITIES[claim["quantity"]]
+    side = "at least" if about.lower else "at most"
+    if claim["side"] != side:
+        raise CheckError("claim", f"claim.side is {claim['side']!r}; a bound on {quantity} is {side!r}")
+    derived = weight_claims.evaluator(state.subject, proof["nu"], proof["shells"])(quantity)
+    if not weight_claims.implied(quantity, derived, claim["value"]):
+        raise CheckError(
+            "claim", f"claim.value = {claim['value']!r} does not follow from the re-derived {derived!r}"
+        )
+    return f"{quantity} is {side} {claim['value']!r}: re-derived {derived!r} with outward rounding"
+
+
+def _statement(state: _State) -> str:
+    claim = state.found["claim"]
+    if state.found["statement"] != weight_claims.statement(state.subject, claim["quantity"], claim["value"]):
+        raise CheckError("statement", "the sentence is not the one the numbers of the document imply")
+    return "the sentence is the one the numbers imply"
+
+
+STEPS: tuple[tuple[str, Callable[[_State], str]], ...] = (
+    ("readable", _readable),
+    ("schema", _schema),
+    ("seal", _seal),
+    ("arrays", _arrays),
+    ("network", _network),
+    ("claim", _claim),
+    ("statement", _statement),
+)
+
+
+def verify(path: Path) -> Result:
+    """Re-check a certificate in weight space; never raises for a bad one."""
+    state, steps = _State(path), []
+    for name, step in STEPS:
+        try:
+            steps.append(Step(name, True, step(state)))
+            continue
+        except document.UnreadableError as error:
+            readable, problem = False, str(error)
+        except CheckError as error:
+            readable, problem = (
+                True,
+                error.message if error.step == name else f"{error.step}: {error.message}",
+            )
+        except Exception as error:
+            # A check that cannot be completed has not succeeded, whatever the reason.
+            readable, problem = True, f"the check could not be completed ({type(error).__name__}: {error})"
+        steps.append(Step(name, False, problem))
+        return Result(False, tuple(steps), tuple(state.notes), readable)
+    return Result(True, tuple(steps), tuple(state.notes), True, state.found["statement"])

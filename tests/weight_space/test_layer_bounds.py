@@ -139,7 +139,11 @@ def test_smoothness_of_the_loss():
 def test_spectral_norms_are_upper_bounds_and_close(shape, limit, monkeypatch):
     monkeypatch.setattr(weight_norms, "EIGEN_LIMIT", limit)
     rng = np.random.default_rng(0)
-    for w in (rng.standard_normal(shape), rng.standard_normal((shape[0], 1)) * np.ones(shape), 1e-200 * np.eye(*shape)):
+    for w in (
+        rng.standard_normal(shape),
+        rng.standard_normal((shape[0], 1)) * np.ones(shape),
+        1e-200 * np.eye(*shape),
+    ):
         exact = np.linalg.norm(w / np.abs(w).max(), 2) * np.abs(w).max()
         got = weight_norms.spectral_norm_upper(w)
         assert exact * (1 - 1e-14) <= got <= exact * 1.02
@@ -171,7 +175,10 @@ def test_quadratic_forms_with_positive_entries():
 @pytest.mark.parametrize("act", ALL, ids=lambda a: a.name)
 def test_slope_enclosures_contain(act):
     rng = np.random.default_rng(0)
-    z, e = rng.standard_normal(4000) * 3, np.abs(rng.standard_normal(4000)) * 10.0 ** rng.integers(-18, 0, 4000)
+    z, e = (
+        rng.standard_normal(4000) * 3,
+        np.abs(rng.standard_normal(4000)) * 10.0 ** rng.integers(-18, 0, 4000),
+    )
     z[:200] = 0.0
     e[:100] = 0.0
     d, error = weight_layers.slope_enclosure(Checked(act.name, act.slope, act.beta), z, e)

@@ -83,7 +83,13 @@ def softplus_hessian(weights, scales, x, beta, bits=160) -> float:
                 h = []
                 for z0, z1, z2 in z:
                     g = 1 / (1 + (-beta * z0).exp())
-                    h.append(((1 + (beta * z0).exp()).log() / beta, g * z1, g * z2 + beta * g * (1 - g) * z1 * z1 / 2))
+                    h.append(
+                        (
+                            (1 + (beta * z0).exp()).log() / beta,
+                            g * z1,
+                            g * z2 + beta * g * (1 - g) * z1 * z1 / 2,
+                        )
+                    )
             raise AssertionError
 
         p = len(flat)

@@ -115,8 +115,7 @@ def quantity_function(subject: Subject, quantity: str) -> Callable[[Weights], An
 
 
 def _gradient_points(subject: Subject, quantity: str, seed: int, effort: int, starts: int) -> Any:
-    score = jax.jit(quantity_function(subject, quantity))
-    slope = jax.jit(jax.grad(quantity_function(subject, quantity)))
+    climb = jax.jit(jax.value_and_grad(quantity_function(subject, quantity)))
     rng = np.random.default_rng(seed)
     center = tuple(subject.weights)
     for start in range(starts):
@@ -125,15 +124,16 @@ def _gradient_points(subject: Subject, quantity: str, seed: int, effort: int, st
         w = project(
             subject, tuple(c + size * d for c, d in zip(center, _directions(subject, rng), strict=True))
         )
-        best, best_value = w, float(score(w))
+        best, best_value = w, -np.inf
         for step in range(effort):
-            g = [np.asarray(g) for g in slope(w)]
-            if not any(v.any() for v in g):
+            value, slope = climb(w)
+            if float(value) > best_value:
+                best, best_value = w, float(value)
+            g = [np.asarray(a) for a in slope]
+            if not any(a.any() for a in g):
                 break
             w = project(subject, _step(subject, w, g, 0.5 / (1 + 10 * step / effort)))
-            value = float(score(w))
-            if value > best_value:
-                best, best_value = w, value
+        yield w
         yield best
 
 

@@ -85,6 +85,11 @@ def parse(raw: dict[str, Any]) -> dict[str, Any]:
     found = _parse(raw, "")
     network, names = found["network"], [a["name"] for a in found["arrays"]]
     dense = network["kind"] == DENSE
+    activation = network["activation"]
+    if activation["name"] in activations.HOMOGENEOUS and activation["beta"] != 1:
+        raise CheckError(
+            "schema", f"network.activation.beta has no meaning for {activation['name']} and must be 1"
+        )
     if len(set(names)) != len(names):
         raise CheckError("schema", "an array is named twice")
     due = {"inputs", *(f"weight_{i}" for i in range(network["layers"]))} | (set() if dense else {"signs"})

@@ -230,14 +230,21 @@ def region_words(subject: Subject) -> str:
 
 
 def network_words(subject: Subject) -> str:
-    """The network as a sentence says it."""
+    """The network as a sentence says it, with every constant that matters."""
     shapes = ", ".join("x".join(map(str, w.shape)) for w in subject.weights)
-    name = subject.activation.name
+    phi = subject.activation
+    constants = [f"leak {phi.slope!r}"] * (phi.name in ("leaky-relu", "smooth-leaky"))
+    constants += [f"beta {phi.beta!r}"] * phi.smooth
+    name = f"{phi.name} ({', '.join(constants)})" if constants else phi.name
     if subject.kind == TWO_LAYER:
         return f"the two-layer {name} network m^(-1/2) sum_r a_r phi(<w_r, x>) and V its {shapes} weights"
     moving = [str(i) for i, t in enumerate(subject.trained) if t]
     fixed = "" if len(moving) == len(subject.trained) else f", of which layers {', '.join(moving)} move"
-    return f"the dense {name} network and V its weights of shapes {shapes}{fixed}"
+    scales = ", ".join(map(repr, subject.scales))
+    output = f", output {subject.output}" if len(subject.weights[-1]) > 1 else ""
+    return (
+        f"the dense {name} network with factors {scales}{output} and V its weights of shapes {shapes}{fixed}"
+    )
 
 
 def statement(subject: Subject, quantity: str, value: float) -> str:

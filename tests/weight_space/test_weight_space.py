@@ -100,7 +100,9 @@ def test_attacks_do_not_beat_the_bounds_and_come_close(act, kind, quantity):
     assert weight_point.inside(space.subject, found.weights)
     center = weight_point.value(space.subject, quantity, space.subject.weights)
     if abs(bound - center[0]) > 1e-9:  # per-neuron balls may allow no flip at all
-        assert (found.value - center[0]) / (bound - center[0]) > {"margin": 0.4, "loss": 0.1}.get(quantity, 0.05)
+        assert (found.value - center[0]) / (bound - center[0]) > {"margin": 0.4, "loss": 0.1}.get(
+            quantity, 0.05
+        )
 
 
 @named
@@ -186,7 +188,10 @@ def test_dense_networks(act):
     scales = (1.0, 0.25, 0.25)
     y = np.sign(oracle.dense(w, scales, x, act)[0])
     product = pc.Product(tuple(pc.Ball(a, 0.2) for a in w))
-    for region, quantities in ((pc.Ball(w, 0.3), ("margin", "tangent-loss")), (product, ("tangent-margin", "loss"))):
+    for region, quantities in (
+        (pc.Ball(w, 0.3), ("margin", "tangent-loss")),
+        (product, ("tangent-margin", "loss")),
+    ):
         space = pc.WeightSpace(pc.DenseNetwork(act, scales), region, x, y)
         for quantity in quantities:
             bound = space.bound(quantity)
@@ -194,7 +199,9 @@ def test_dense_networks(act):
             assert not found.refutes
             assert weight_point.inside(space.subject, found.weights)
             sign = 1 if quantity.endswith("margin") else -1
-            assert weight_attack._judge(space.subject, quantity, found.value + sign * 1e-6, [found.weights], "").refutes
+            assert weight_attack._judge(
+                space.subject, quantity, found.value + sign * 1e-6, [found.weights], ""
+            ).refutes
         assert ("hessian" in space.quantities) == act.smooth
         assert "dense" in str(space)
 

@@ -36,7 +36,7 @@ def write(
         "statement": weight_claims.statement(subject, quantity, level),
         "network": {
             "kind": subject.kind,
-            "activation": {"name": phi.name, "slope": phi.slope, "beta": phi.beta},
+            "activation": {"name": phi.name, "slope": phi.slope, "beta": phi.beta if phi.smooth else 1.0},
             "layers": len(subject.weights),
             "scales": list(subject.scales),
             "trained": list(subject.trained),

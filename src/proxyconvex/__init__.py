@@ -47,6 +47,10 @@ _EXPORTS = {
     "explain": "core.explain",
     "THEOREMS": "core.theorems",
     "trace_identity": "core.trace_identity",
+    "Activation": "families.activations",
+    **dict.fromkeys(("WeightSpace", "TwoLayerNetwork", "DenseNetwork"), "checks.weight_space"),
+    **dict.fromkeys(("Layers", "layer_bounds", "hessian_bound"), "checks.layer_bounds"),
+    "joint_flip_bound": "checks.joint_flips",
     **dict.fromkeys(
         ("ProxyConvexity", "ProxyPL", "Smooth", "BoundedBelow", "GradientGrowth", "Noise"), "core.conditions"
     ),

@@ -289,6 +289,7 @@ _positive = real(0.0, open_low=True)
 _seed = integer(0, 2**63 - 1)
 _digest = matching(_HEX_DIGEST, "64 lower-case hexadecimal digits")
 _file = matching(_FILE_NAME, "a plain file name ending in .npy, in the certificate's own folder")
+DIGEST, FILE = _digest, _file
 
 _certificate = record(
     format=choice(FORMAT),

@@ -104,14 +104,14 @@ class Network:
         else:
             rise = to_float_up((1 - rational(self.activation.slope) ** 2) / self.width)
             slopes = next_up(
-                np.sqrt(add_up(mul_up(self.slopes, self.slopes), mul_up(self._switched_on(radius), rise)))
+                np.sqrt(add_up(mul_up(self.slopes, self.slopes), mul_up(self.switched_on(radius), rise)))
             )
         return float(mul_up(self.norms, np.minimum(slopes, 1.0)).max())
 
-    def _switched_on(self, radius: float) -> Array:
+    def switched_on(self, radius: float) -> Array:
         """Upper bounds on the number of inactive neurons of each row that become active within the radius, shape (n,)."""
         out = np.empty(len(self.x))
-        for rows in _blocks(len(self.x), self.width):
+        for rows in blocks(len(self.x), self.width):
             reach = mul_up(self.norms[rows], radius)
             z, e = matmul_enclosure(self.x[rows], self.comparator.T)
             # Neurons that may be active at V already count with slope 1; an infinite cost takes them out.
@@ -122,18 +122,18 @@ class Network:
     def _knapsack(self, radius: float) -> Array:
         """Upper bounds on the decrease of every margin by sign flips within the radius, shape (n,)."""
         half, out = self.width // 2, np.empty(len(self.x))
-        for rows in _blocks(len(self.x), self.width):
+        for rows in blocks(len(self.x), self.width):
             budget = mul_up(mul_up(self.norms[rows], radius), mul_up(self.norms[rows], radius))
             z, e = matmul_enclosure(self.x[rows], self.comparator.T)
             own = self.y[rows, None] > 0
             t = np.abs(np.where(own, z[:, :half], z[:, half:]))
             e = np.where(own, e[:, :half], e[:, half:])
-            out[rows] = _knapsack_upper(t, e, budget)
+            out[rows] = knapsack_upper(t, e, budget)
         factor = to_float_up((1 - rational(self.activation.slope)) / sqrt_lower(self.width))
         return mul_up(out, factor)
 
 
-def _knapsack_upper(t: Array, e: Array, budget: Array) -> Array:
+def knapsack_upper(t: Array, e: Array, budget: Array) -> Array:
     """Upper bound on ``max {sum_r s_r t_r : 0 <= s_r <= 1, sum_r s_r t_r^2 <= budget}`` for every ``t`` within ``e``, per row.
 
     Any ``nu >= 0`` gives the bound ``nu budget + sum_r (t_r - nu t_r^2)_+``; the best one, from sorted approximate values, is only
@@ -166,7 +166,7 @@ def _count_upper(cost: Array, budget: Array) -> Array:
     return add_up(mul_up(nu, budget), total)
 
 
-def _blocks(n: int, width: int) -> Iterator[slice]:
+def blocks(n: int, width: int) -> Iterator[slice]:
     """Slices of rows such that a block of pre-activations has about `BLOCK` entries."""
     size = max(1, BLOCK // width)
     return (slice(i, min(i + size, n)) for i in range(0, n, size))
@@ -207,7 +207,7 @@ def examine(x: Array, y: Array, initial: Array, activation: dict[str, Any], comp
     # One rounding per entry; the next float above in magnitude bounds the exact difference.
     distance = float(norm_upper(next_up(np.abs(comparator - initial))))
     value, slope = np.empty(len(x)), np.empty(len(x))
-    for rows in _blocks(len(x), m):
+    for rows in blocks(len(x), m):
         value[rows], slope[rows] = _at_comparator(x[rows], y[rows], phi, comparator)
     return Network(phi, x, y, comparator, distance, norm_upper(x, axis=1), value, slope)
 

@@ -340,12 +340,16 @@ STEPS: tuple[tuple[str, Callable[[_State], str]], ...] = (
 )
 
 
-OTHER_FORMATS = {"proxyconvex-box-certificate": "boxes_verify"}
+OTHER_FORMATS = {
+    "proxyconvex-box-certificate": "boxes_verify",
+    "proxyconvex-weight-certificate": "weight_certificate",
+}
 """Formats with their own steps: the module has ``STEPS`` and ``start(path, raw)``."""
 
 
 def _dispatch(path: Path) -> tuple[Any, tuple[tuple[str, Callable[[Any], str]], ...], list[Step]]:
     """The state, the steps of the file's format, and the steps already taken."""
+    path = path / CERTIFICATE if path.is_dir() else path
     try:
         raw = document.load(path) if path.is_file() else None
     except (document.UnreadableError, CheckError):

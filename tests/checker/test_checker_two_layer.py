@@ -168,7 +168,7 @@ def test_one_neuron_reaches_the_smooth_bound():
 def test_knapsack_is_above_every_subset_and_below_its_fraction(seed):
     rng = np.random.default_rng(seed)
     t, budget = np.abs(rng.standard_normal((3, 8))), rng.random(3) * 3
-    bound = two_layer_ntk._knapsack_upper(t, np.zeros_like(t), budget)
+    bound = two_layer_ntk.knapsack_upper(t, np.zeros_like(t), budget)
     count = two_layer_ntk._count_upper(t * t, budget)
     for row in range(3):
         best, most = 0.0, 0
@@ -182,9 +182,9 @@ def test_knapsack_is_above_every_subset_and_below_its_fraction(seed):
 
 def test_errors_of_preactivations_enter_the_knapsack():
     t, budget = np.array([[0.3, 0.5, 0.9]]), np.array([0.4])
-    plain = two_layer_ntk._knapsack_upper(t, np.zeros_like(t), budget)
-    shaken = two_layer_ntk._knapsack_upper(t, np.full_like(t, 0.01), budget)
-    moved = two_layer_ntk._knapsack_upper(t + np.array([[0.01, -0.01, 0.01]]), np.zeros_like(t), budget)
+    plain = two_layer_ntk.knapsack_upper(t, np.zeros_like(t), budget)
+    shaken = two_layer_ntk.knapsack_upper(t, np.full_like(t, 0.01), budget)
+    moved = two_layer_ntk.knapsack_upper(t + np.array([[0.01, -0.01, 0.01]]), np.zeros_like(t), budget)
     assert moved <= shaken
     assert plain < shaken
 

@@ -1,0 +1,103 @@
+"""The joint flip bound for (leaky) ReLU networks: the scalar nu is found here and proved in `proxyconvex_checker.weight_flips`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from proxyconvex_checker import weight_flips, weight_two_layer
+from proxyconvex_checker.errors import CheckError
+
+from ..core.errors import InvalidInputError
+from ..families.activations import Activation
+from ..families.two_layer_ntk import paired_signs
+from .layer_bounds import checked_activation
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class JointFlipBound:
+    """How much the tangent margins of all rows together can fall short of the margins at the centre.
+
+    Attributes:
+        value: certified upper bound on ``sum_i c_i Delta_i^+`` over the ball.
+        nu: the scalar that proves it.
+        row_by_row: the same sum bounded one row at a time (``sum_i c_i D_i``), for comparison.
+        decreases: ``D_i``, the certified bound for row i alone, shape (n,).
+        weights: ``c_i``, shape (n,).
+    """
+
+    value: float
+    nu: float
+    row_by_row: float
+    decreases: Float[Array, " n"]
+    weights: Float[Array, " n"]
+
+    @property
+    def gain(self) -> float:
+        """How many times the joint bound is tighter than the one row by row."""
+        return self.row_by_row / self.value if self.value > 0 else float("inf")
+
+    def __str__(self) -> str:
+        return (
+            f"all rows together lose at most {self.value:.6g} (nu = {self.nu:.6g}); "
+            f"row by row the bound is {self.row_by_row:.6g}, {self.gain:.3g} times as much"
+        )
+
+
+def joint_flip_bound(
+    center: Float[Array, "m d"],
+    activation: Activation,
+    inputs: Float[Array, "n d"],
+    targets: Float[Array, " n"],
+    radius: float,
+    *,
+    signs: Float[Array, " m"] | None = None,
+    weights: Float[Array, " n"] | None = None,
+    nu: float | None = None,
+) -> JointFlipBound:
+    """Certify the joint flip bound on the Frobenius ball of this radius around a (leaky) ReLU network.
+
+    Args:
+        center: V, shape (m, d).
+        activation: relu or leaky-relu.
+        inputs: shape (n, d).
+        targets: in {-1, +1}, shape (n,).
+        radius: ``>= 0``.
+        signs: output signs, shape (m,); by default +1 for the first half of the neurons and -1 for the second.
+        weights: ``c_i >= 0``; by default ``1 / n``, which bounds the mean.
+        nu: by default the best one is found; any number ``>= 0`` gives a valid bound.
+
+    Raises:
+        InvalidInputError: for a smooth activation (use the quadratic remainder) or arrays that do not fit together.
+    """
+    if activation.smooth:
+        raise InvalidInputError(
+            "activation",
+            activation.name,
+            "relu or leaky-relu",
+            "Smooth networks have the quadratic remainder.",
+        )
+    n = len(inputs)
+    c = np.full(n, np.nextafter(1 / n, 1.0)) if weights is None else np.asarray(weights, float)
+    try:
+        network = weight_two_layer.examine(
+            np.asarray(inputs, float),
+            np.asarray(targets, float),
+            np.asarray(center, float),
+            paired_signs(len(center)) if signs is None else np.asarray(signs, float),
+            checked_activation(activation),
+        )
+        region = weight_two_layer.Region(float(radius))
+        flips = weight_two_layer.tabulate(network, c)
+        nu = weight_flips.best_nu(flips, float(radius)) if nu is None else float(nu)
+        value = weight_flips.total_decrease(flips, nu, float(radius))
+        alone = weight_two_layer.tangent_decrease(network, region)
+    except CheckError as error:
+        raise InvalidInputError(
+            error.step, "these arguments", "arrays and numbers that fit together", error.message
+        ) from error
+    return JointFlipBound(value, nu, float(np.dot(c, alone)), alone, c)

@@ -31,13 +31,21 @@ app = typer.Typer(
 )
 err = Console(stderr=True, highlight=False)
 
-DATA_HELP = "Data: `breast-cancer`, `digits:A,B`, `digits:even-odd`, `wine:A,B`, or a CSV, Parquet or NPZ file (with --target)."
+DATA_HELP = (
+    "Data: `breast-cancer`, `digits:A,B`, `digits:even-odd`, `wine:A,B` (two classes), `digits`, `wine` (several), `diabetes`, "
+    "`linnerud:weight`, `digits:pixel-27` (numeric), or a CSV, Parquet or NPZ file (with --target)."
+)
 Data = Annotated[str, typer.Argument(help=DATA_HELP, metavar="DATA")]
 Family = Annotated[
     str, typer.Option(help="Which published result to use; `proxyconvex families` lists them.")
 ]
-Target = Annotated[
-    str | None, typer.Option(help="Name of the label column (files); it must have two values.")
+Target = Annotated[str | None, typer.Option(help="Name of the target column (files).")]
+TaskOption = Annotated[
+    str | None,
+    typer.Option(
+        "--task",
+        help="Read the target column as binary, regression or multiclass; found from its values by default.",
+    ),
 ]
 DropMissing = Annotated[bool, typer.Option("--drop-missing", help="Drop rows with missing values (files).")]
 DropConstant = Annotated[
@@ -96,6 +104,7 @@ def _plan(
     target: Target = None,
     drop_missing: DropMissing = False,
     drop_constant: DropConstant = False,
+    task: TaskOption = None,
     width: Width = None,
     activation: Activation = None,
     slope: Slope = None,

@@ -96,6 +96,7 @@ def print_families(console: Console) -> None:
         accepted = ", ".join(
             f"{k}={p.default!r}" for k, p in options(name).items() if k not in ("progress", "preprocessing")
         )
+        console.print(f"    data: {' or '.join(family.tasks)}")
         console.print(f"    options: {escape(accepted)}")
 
 

@@ -110,6 +110,8 @@ class Family(abc.ABC):
     name: ClassVar[str]
     title: ClassVar[str]
     references: ClassVar[tuple[Reference, ...]]
+    tasks: ClassVar[tuple[str, ...]] = ("binary",)
+    """What data it accepts: some of ``"binary"``, ``"regression"``, ``"multiclass"``."""
 
     @abc.abstractmethod
     def initial(self, d: int) -> Float[np.ndarray, "m d"]:

@@ -47,7 +47,6 @@ class DenseFamily(Family):
         comparator: Float[np.ndarray, " p"],
         *,
         theorem: str = "T4",
-        margins: np.ndarray | None = None,
         level: float = 0.0,
         **proxy: Any,
     ) -> DenseProblem:
@@ -58,15 +57,14 @@ class DenseFamily(Family):
             targets: shape (n,): -1 and +1, class numbers, or numbers, as the loss has it.
             comparator: flat parameters, shape (p,).
             theorem: whose proxies to record: ``"T8"``, ``"T4"`` or ``"T1"``.
-            margins: tangent margins of T8.
-            level: xi of T1.
+            level: S of T8, xi of T1.
             **proxy: nothing else is accepted.
 
         Raises:
             InvalidInputError: for an unknown theorem or shapes and targets that do not fit.
         """
         if proxy:
-            raise InvalidInputError("proxy", sorted(proxy), "theorem, margins and level")
+            raise InvalidInputError("proxy", sorted(proxy), "theorem and level")
         if theorem not in THEOREMS or (theorem != "T4" and self.loss == "squared"):
             raise InvalidInputError("theorem", theorem, "T4 for the squared loss, else " + ", ".join(THEOREMS))
         check_rows(features, targets, self.loss, self.network.outputs)
@@ -74,7 +72,7 @@ class DenseFamily(Family):
             raise InvalidInputError(
                 "comparator", np.shape(comparator), f"shape ({self.network.size(features.shape[1])},): the flat parameters"
             )
-        return bind(self.network, features, targets, comparator, self.loss, theorem, margins, level)
+        return bind(self.network, features, targets, comparator, self.loss, theorem, level)
 
     def describe(self) -> dict[str, Any]:
         """JSON-ready description."""

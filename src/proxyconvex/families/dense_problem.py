@@ -11,6 +11,8 @@ from jaxtyping import Array, Float
 from . import losses
 from .base import Problem
 from .dense import DenseNetwork
+from .tangent_kernels import layerwise
+from .tangent_margin import least_eigenvalue, tangent_margin
 
 THEOREMS = ("T8", "T4", "T1")
 
@@ -20,7 +22,7 @@ class DenseProblem(Problem):
 
     What is recorded as ``g`` and ``h``:
 
-    * T8: ``g = mean p_i (q_i - m_i)`` (class by class for several classes), ``h = 0``;
+    * T8: ``g = S mean |loss'|``, ``h = 0``: what tangent margins ``q_i`` give while k rows are wrong, ``S = S_k(q)``;
     * T4: U1, ``g = f(w)``, ``h = h(v; w)``, the loss of the tangent model at w evaluated at the comparator;
     * T1: ``g = mean |loss'|``, ``h = xi``, for the proxy PL inequality ``||grad f|| >= gamma (g - xi)``.
 
@@ -29,8 +31,7 @@ class DenseProblem(Problem):
         targets: shape (n,).
         comparator: flat, shape (p,).
         head: output weights, shape (m, c).
-        margins: tangent margins of T8, shape (n,) or (n, classes).
-        level: xi of T1.
+        level: S of T8, xi of T1.
         network: the architecture.
         loss: name of the loss.
         theorem: whose proxies to record.
@@ -40,7 +41,6 @@ class DenseProblem(Problem):
     targets: Float[Array, " n"]
     comparator: Float[Array, " p"]
     head: Float[Array, "m c"]
-    margins: Array
     level: Float[Array, ""]
     network: DenseNetwork = eqx.field(static=True)
     loss: str = eqx.field(static=True)
@@ -67,11 +67,26 @@ class DenseProblem(Problem):
     ) -> tuple[Float[Array, " k"], Float[Array, " k"]]:
         """``(g_i, h_i)`` for the rows of the full batch."""
         if self.theorem == "T8":
-            return losses.proxy_convexity(self.loss, q, y, self.margins), jnp.zeros(len(y))
+            return self.level * self.slope(q, y), jnp.zeros(len(y))
         if self.theorem == "T1":
             return self.slope(q, y), jnp.full(len(y), self.level)
         lin = tangent_outputs(self, w, x)
         return self.pointwise_loss(q, y), losses.value(self.loss, lin, y)
+
+    def watch(self, w: Float[np.ndarray, " p"]) -> dict[str, float]:
+        """Tangent margins of all hidden layers and of the last one (two classes), or the least eigenvalue of the kernel."""
+        if self.network.outputs > 1 or not np.isfinite(w).all():
+            return {}
+        features = self.network.features(w, np.asarray(self.features))
+        kernel = layerwise(features)
+        if self.loss == "squared":
+            return {"lambda_min": least_eigenvalue(kernel)}
+        last = layerwise(features, only=[len(self.network.hidden) - 1])
+        y = np.asarray(self.targets)
+        return {
+            "margin_all": tangent_margin(kernel, y, penalty=1e6).gamma,
+            "margin_last": tangent_margin(last, y, penalty=1e6).gamma,
+        }
 
 
 def tangent_outputs(problem: DenseProblem, w: Array, x: Array) -> Array:
@@ -87,7 +102,6 @@ def bind(
     comparator: Float[np.ndarray, " p"],
     loss: str,
     theorem: str,
-    margins: np.ndarray | None = None,
     level: float = 0.0,
 ) -> DenseProblem:
     """The problem with its arrays as float64.
@@ -99,16 +113,13 @@ def bind(
         comparator: flat parameters.
         loss: name of the loss.
         theorem: one of `THEOREMS`.
-        margins: of T8; zero by default.
-        level: xi of T1.
+        level: S of T8, xi of T1.
     """
-    shape = (len(targets), network.outputs) if loss == "cross-entropy" else (len(targets),)
     return DenseProblem(
         features=np.asarray(features, np.float64),
         targets=np.asarray(targets, np.float64),
         comparator=np.asarray(comparator, np.float64),
         head=network.output_weights(),
-        margins=np.zeros(shape) if margins is None else np.asarray(margins, np.float64),
         level=np.asarray(level, np.float64),
         network=network,
         loss=losses.check_loss(loss),

@@ -21,6 +21,9 @@ from .plan_types import Plan
 PLANNERS = {
     "two-layer-ntk": ("plan_two_layer_ntk", "plan_two_layer_ntk"),
     "leaky-relu-noise": ("plan_leaky_relu_noise", "plan_leaky_relu_noise"),
+    "tangent": ("plan_dense", "plan_tangent"),
+    "deep-relu": ("plan_dense", "plan_deep_relu"),
+    "three-layer": ("plan_dense", "plan_three_layer"),
 }
 
 

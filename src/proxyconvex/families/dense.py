@@ -29,7 +29,7 @@ class DenseNetwork:
         outputs: number of outputs; 1 gives outputs of shape (n,), more give (n, outputs).
         activation: of every hidden layer.
         gain: hidden weights start as ``N(0, gain / m_l)``, ``m_l`` the width of the layer they lead to.
-        head: ``"signs"`` (entries +-1, as many of each) or ``"gaussian"`` (standard normal times ``m_L^{-1/2}``).
+        head: ``"signs"`` (entries +-1, as many of each) or ``"gaussian"`` (standard normal).
         output_scale: s, ``> 0``.
         paired: whether the last hidden layer consists of two equal halves with opposite output weights, so that the outputs
             start at zero.
@@ -90,7 +90,7 @@ class DenseNetwork:
         rng = np.random.Generator(np.random.PCG64([self.seed, 1]))
         count = m // 2 if self.paired else m
         if self.head == "gaussian":
-            a = rng.standard_normal((count, self.outputs)) / math.sqrt(m)
+            a = rng.standard_normal((count, self.outputs))
         else:
             # As many of each sign; one output needs no shuffling, several must not have equal columns.
             a = np.repeat([1.0, -1.0], (count - count // 2, count // 2))[:, None].repeat(self.outputs, axis=1)

@@ -46,9 +46,9 @@ class ThreeLayer(DenseFamily):
 def network(
     width: int, outputs: int, activation: Activation, scale: float = 1.0, paired: bool = False, seed: int = 0
 ) -> DenseNetwork:
-    """Two hidden layers of equal width, weights ``N(0, 2/m)``, Gaussian output weights ``N(0, 1/m)`` times ``scale``.
+    """Two hidden layers of equal width, weights ``N(0, 2/m)``, Gaussian output weights ``N(0, 1)`` times ``scale``.
 
-    The published variances are ``1/m`` and a small output; ``2/m`` keeps the size of the layers for ReLU.
+    The published hidden variance is ``1/m``; ``2/m`` keeps the size of the layers for ReLU.
     """
     return DenseNetwork((width, width), outputs, activation, 2.0, "gaussian", scale, paired, seed)
 

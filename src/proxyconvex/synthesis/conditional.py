@@ -166,13 +166,17 @@ def _needed(candidate: _Candidate, k: int, growth: float) -> float:
     return (SPARE * candidate.radius * growth / level) ** 2 / SHARE if level > 0 else math.inf
 
 
+def _too_few(allowed: int) -> InvalidInputError:
+    return InvalidInputError(
+        "steps", allowed, "enough steps for the margins of this network", "Allow more --steps, or a larger --width."
+    )
+
+
 def _t8(setting: Setting, lines: list[_Line], growth: float, steps: int | None, most: int) -> Promise:
     n, allowed = len(setting.y), steps or most
     found = _candidates(setting, lines, growth, allowed)
     if not found:
-        raise InvalidInputError(
-            "steps", allowed, "enough steps for the margins of this network", "Allow more --steps, or a larger --width."
-        )
+        raise _too_few(allowed)
     best = min(found, key=lambda c: (c.k, c.radius))
     if steps is None:
         # A comparator near w0 keeps the network near its tangent model; the nearest that needs at most a few times the fewest steps.
@@ -190,19 +194,20 @@ def progress(level: float, c: float, growth: float) -> Fraction:
 
 def _certified_steps(
     q: Float[np.ndarray, " n"], k: int, growth: float, radius: float, allowed: int
-) -> tuple[int, float, float, int]:
+) -> tuple[int, float, float, int] | None:
     """The least k from the given one on that is proved to be reached in time, with ``S_k``, c and the steps needed."""
     while True:
         try:
             level = margins.margin_floor(q, k)
             c = margins.best_step(level, Fraction(growth) ** 2)
-            gain = SHARE_EXACT * progress(level, c, growth)
+            gain = SHARE_EXACT * progress(level, c, growth) if level > 0 else Fraction(0)
             needed = math.floor(Fraction(radius) ** 2 / gain) + 1 if gain > 0 else len(q) + allowed
-            if needed <= allowed or k >= len(q):
+            if needed <= allowed:
                 return k, level, c, needed
         except CheckError:
-            if k >= len(q):
-                raise
+            pass
+        if k >= len(q):
+            return None
         k = min(len(q), k + 1 + k // 50)
 
 
@@ -217,7 +222,10 @@ def _t8_promise(
     n = len(setting.y)
     q = candidate.effective - 1e-9
     radius = distance_upper(setting.start, comparator)
-    k, level, c, needed = _certified_steps(q, candidate.k, growth, radius, allowed)
+    proved = _certified_steps(q, candidate.k, growth, radius, allowed)
+    if proved is None:
+        raise _too_few(allowed)
+    k, level, c, needed = proved
     steps = needed if free else max(needed, allowed)
     rate = to_float_up(SHARE_EXACT * progress(level, c, growth))
     bound = to_float_up(Fraction(k - 1, n))
@@ -286,7 +294,7 @@ def _comparator(setting: Setting, eta: float, steps: int) -> tuple[Float[np.ndar
         for w, features in zip(points, at, strict=True):
             outputs = features.outputs[:, 0] if setting.network.outputs == 1 else features.outputs
             seen.append(mean_loss(setting.loss, outputs + setting.push(v - w, features), setting.y))
-        h = 1.02 * max(seen) + 0.5 * (max(seen) - first)
+        h = 1.05 * max(seen) + 1.5 * (max(seen) - first)
         total = h + float(change @ change) / (2 * eta * steps)
         if best is None or total < best[0]:
             best = total, v, h, first

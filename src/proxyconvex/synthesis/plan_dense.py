@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 MOST_STEPS = 2000
 LAYERS = ("all", "last")
 METHODS = ("normalised-gd", "gd", "gd-slope")
-SECONDS = 45.0
+SECONDS = 30.0
 """Time for which steps are planned by default, at the rate below."""
 FLOPS = 8e9
 
@@ -289,7 +289,11 @@ def _promises(setting: Setting, wish: _Wish, most: int, opt: float | None) -> li
     made: list[Promise] = []
     steps = wish.steps or most
     if wish.method in (None, "normalised-gd") and setting.loss != "squared":
-        made.append(conditional.few_errors(setting, wish.steps, most))
+        try:
+            made.append(conditional.few_errors(setting, wish.steps, most))
+        except InvalidInputError:
+            if wish.method is not None:
+                raise
     elif wish.method == "normalised-gd":
         raise InvalidInputError("method", wish.method, "gd for numeric targets", "T8 counts classification errors.")
     if wish.method == "gd" or (wish.method is None and not (made and made[0].guarantee.bound < 0.02)):

@@ -18,6 +18,7 @@ TOP_LEVEL = {
     "preprocessing": "data",
     "data": "data",
     "data_files": "data",
+    "data_built_in": "data",
     "cli": "report",
     "cli_output": "report",
     "__init__": "report",

@@ -31,13 +31,21 @@ app = typer.Typer(
 )
 err = Console(stderr=True, highlight=False)
 
-DATA_HELP = "Data: `breast-cancer`, `digits:A,B`, `digits:even-odd`, `wine:A,B`, or a CSV, Parquet or NPZ file (with --target)."
+DATA_HELP = (
+    "Data: `breast-cancer`, `digits:A,B`, `digits:even-odd`, `wine:A,B` (two classes), `digits`, `wine` (several), `diabetes`, "
+    "`linnerud:weight`, `digits:pixel-27` (numeric), or a CSV, Parquet or NPZ file (with --target)."
+)
 Data = Annotated[str, typer.Argument(help=DATA_HELP, metavar="DATA")]
 Family = Annotated[
     str, typer.Option(help="Which published result to use; `proxyconvex families` lists them.")
 ]
-Target = Annotated[
-    str | None, typer.Option(help="Name of the label column (files); it must have two values.")
+Target = Annotated[str | None, typer.Option(help="Name of the target column (files).")]
+TaskOption = Annotated[
+    str | None,
+    typer.Option(
+        "--task",
+        help="Read the target column as binary, regression or multiclass; found from its values by default.",
+    ),
 ]
 DropMissing = Annotated[bool, typer.Option("--drop-missing", help="Drop rows with missing values (files).")]
 DropConstant = Annotated[
@@ -53,8 +61,15 @@ Beta = Annotated[
     float | None, typer.Option(help="Sharpness of a smooth activation; chosen by the planner by default.")
 ]
 InitScale = Annotated[float | None, typer.Option(help="Standard deviation of the initial weights.")]
+Depth = Annotated[int | None, typer.Option(help="Number of hidden layers (dense families).", min=1)]
+Layers = Annotated[
+    str | None, typer.Option(help="all or last: hidden layers whose tangent features the comparator uses (deep-relu).")
+]
+OutputScale = Annotated[
+    float | None, typer.Option(help="Factor on the outputs (dense families); larger is closer to the tangent model.")
+]
 MethodOption = Annotated[
-    str | None, typer.Option("--method", help="normalised-gd, gd or sgd (the family says which it covers).")
+    str | None, typer.Option("--method", help="normalised-gd, gd, gd-slope or sgd (the family says which it covers).")
 ]
 Steps = Annotated[
     int | None, typer.Option(help="Number of steps T; chosen by the planner by default.", min=1)
@@ -96,11 +111,15 @@ def _plan(
     target: Target = None,
     drop_missing: DropMissing = False,
     drop_constant: DropConstant = False,
+    task: TaskOption = None,
     width: Width = None,
     activation: Activation = None,
     slope: Slope = None,
     beta: Beta = None,
     init_scale: InitScale = None,
+    depth: Depth = None,
+    layers: Layers = None,
+    output_scale: OutputScale = None,
     method: MethodOption = None,
     steps: Steps = None,
     budget: Budget = None,
@@ -181,18 +200,22 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """State the promise alone: nothing is trained. With --out, write the certificate of the promise."""
-    from .report.certificate import write_certificate
+    from .report.session import write_promise
     from .report.summary import summary
 
     made = make()
-    written = write_certificate(made, out) if out is not None else None
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+    written = write_promise(made, out) if out is not None else None
     if as_json:
         print(json.dumps(summary(made), allow_nan=False))
         return
     console = Console(highlight=False)
     print_plan(console, made)
-    if written is not None:
+    if written is not None and written.name == "certificate.json":
         console.print(f"Certificate: {written}\nCheck it: proxyconvex verify {written}")
+    elif written is not None:
+        console.print(f"Promise: {written} (no certificate: the independent checker cannot state it)")
 
 
 @app.command()

@@ -64,8 +64,14 @@ def print_audit(console: Console, audit: Audit, folder: Path) -> None:
     for check in audit.checks:
         if check.ok:
             console.print(f"  [green]ok[/] {escape(check.name)}: {escape(check.sentence)}")
+    after = audit.after_run
+    if after is not None:
+        console.print(f"[bold]After the run[/] (evidence {after.evidence.name}): {escape(after.sentence)}")
+    elif audit.plan.conditional:
+        console.print("[yellow]A condition of the promise did not hold on this run: it says nothing about this run.[/]")
     console.print(f"Report: {folder / 'report.html'}")
-    console.print(f"Check the certificate yourself: proxyconvex verify {folder / 'certificate.json'}")
+    if (folder / "certificate.json").exists():
+        console.print(f"Check the certificate yourself: proxyconvex verify {folder / 'certificate.json'}")
 
 
 def print_alternatives(console: Console, plan: Plan) -> None:
@@ -96,6 +102,7 @@ def print_families(console: Console) -> None:
         accepted = ", ".join(
             f"{k}={p.default!r}" for k, p in options(name).items() if k not in ("progress", "preprocessing")
         )
+        console.print(f"    data: {' or '.join(family.tasks)}")
         console.print(f"    options: {escape(accepted)}")
 
 

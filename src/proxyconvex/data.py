@@ -1,8 +1,7 @@
-"""Data sets with two classes: the ones scikit-learn ships, files, and arrays."""
+"""Data sets: the ones scikit-learn ships, files, and arrays; two classes, several classes, or numeric targets."""
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,9 +14,9 @@ from jaxtyping import Float
 from .core.errors import InvalidInputError
 from .preprocessing import Preprocessing, data_digest
 
-__all__ = ["Dataset", "Preprocessing", "default_preprocessing", "load"]
+__all__ = ["TASKS", "Dataset", "Preprocessing", "default_preprocessing", "load", "require_task"]
 
-BUILT_IN = ("breast-cancer", "digits:A,B", "digits:even-odd", "wine:A,B")
+TASKS = ("binary", "regression", "multiclass")
 FILE_TYPES = (".csv", ".parquet", ".npz")
 # Beyond this the squares of a few million entries add up to an infinity.
 LARGEST = 1e150
@@ -27,15 +26,18 @@ _KNOWN_RANGE = {"digits": 16.0}
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Rows and targets of a two-class problem: own copies, read only, because certificates name them by a digest.
+    """Rows and targets of a problem: own copies, read only, because certificates name them by a digest.
 
     Attributes:
         name: what it was loaded as.
         raw: rows, shape (n, d), float64, finite, at most 1e150 in size; n >= 2.
-        targets: shape (n,), -1 for ``labels[0]`` and +1 for ``labels[1]``.
-        labels: the two classes.
+        targets: shape (n,). ``"binary"``: -1 for ``labels[0]`` and +1 for ``labels[1]``; ``"multiclass"``: the index k of
+            ``labels[k]``, as a float; ``"regression"``: finite numbers, not all equal.
+        labels: the two classes, the K >= 3 classes, or () for regression.
         columns: names of the d features, all different.
         source: where it came from.
+        task: ``"binary"``, ``"regression"`` or ``"multiclass"``.
+        target_scale: ``(offset, unit)``: a target in its own units is ``offset + unit * target`` (regression).
 
     Raises:
         InvalidInputError: if the arrays are not of that kind; the message names the column and the row.
@@ -44,9 +46,11 @@ class Dataset:
     name: str
     raw: Float[np.ndarray, "n d"]
     targets: Float[np.ndarray, " n"]
-    labels: tuple[str, str] = ("-1", "+1")
+    labels: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     source: str = "arrays"
+    task: str = "binary"
+    target_scale: tuple[float, float] = (0.0, 1.0)
 
     def __post_init__(self) -> None:
         raw, targets = _own("raw", self.raw), _own("targets", self.targets)
@@ -61,17 +65,18 @@ class Dataset:
         columns = tuple(str(c) for c in self.columns) or tuple(f"x{j}" for j in range(raw.shape[1]))
         if len(columns) != raw.shape[1] or len(set(columns)) < len(columns):
             raise InvalidInputError("columns", columns, f"{raw.shape[1]} different names, one per column")
-        labels = tuple(str(label) for label in self.labels)
-        if len(set(labels)) != 2:
-            raise InvalidInputError("labels", labels, "two different names")
+        if self.task not in TASKS:
+            raise InvalidInputError("task", self.task, ", ".join(TASKS))
         _refuse_entries(raw, columns)
-        if set(np.unique(targets)) != {-1.0, 1.0}:
+        labels = _checked_targets(self.task, targets, tuple(str(label) for label in self.labels))
+        offset, unit = (float(x) for x in self.target_scale)
+        if not (np.isfinite(offset) and np.isfinite(unit) and unit > 0):
             raise InvalidInputError(
-                "targets", sorted(np.unique(targets).tolist())[:5], "both of -1 and +1",
-                "Two classes are needed; turn labels y of 0 and 1 into 2 * y - 1.",
-            )  # fmt: skip
+                "target_scale", self.target_scale, "a finite offset and a finite unit > 0"
+            )
         for name, value in (("raw", raw), ("targets", targets), ("columns", columns), ("labels", labels)):
             object.__setattr__(self, name, value)
+        object.__setattr__(self, "target_scale", (offset, unit))
 
     @cached_property
     def digest(self) -> str:
@@ -83,11 +88,96 @@ class Dataset:
         """Indices of the columns that are not constant."""
         return tuple(int(j) for j in np.flatnonzero(self.raw.max(axis=0) > self.raw.min(axis=0)))
 
+    @property
+    def classes(self) -> int:
+        """Number of classes; 0 for regression."""
+        return len(self.labels)
+
     def __repr__(self) -> str:
         n, d = self.raw.shape
-        return (
-            f"<Dataset {self.name}: {n} rows, {d} columns, classes {self.labels[0]!r} and {self.labels[1]!r}>"
+        if self.task == "regression":
+            what = f"targets from {self.targets.min():.6g} to {self.targets.max():.6g}"
+        elif self.task == "binary":
+            what = f"classes {self.labels[0]!r} and {self.labels[1]!r}"
+        else:
+            what = f"{self.classes} classes"
+        return f"<Dataset {self.name}: {n} rows, {d} columns, {what}>"
+
+
+def _checked_targets(task: str, targets: Float[np.ndarray, " n"], labels: tuple[str, ...]) -> tuple[str, ...]:
+    """The labels, after the targets have been checked against the task."""
+    values = np.unique(targets)
+    shown = sorted(values.tolist())[:5]
+    if task == "regression":
+        if labels:
+            raise InvalidInputError("labels", labels, "no labels for a regression")
+        for wrong, accepted in (
+            (~np.isfinite(targets), "finite targets"),
+            (np.abs(targets) > LARGEST, f"targets up to {LARGEST:g} in size"),
+        ):
+            if wrong.any():
+                i = int(np.argmax(wrong))
+                raise InvalidInputError(f"targets, row {i + 1}", float(targets[i]), accepted)
+        if len(values) < 2:
+            raise InvalidInputError("targets", shown, "at least two different numbers")
+        return ()
+    if task == "binary":
+        labels = labels or ("-1", "+1")
+        if len(labels) != 2 or labels[0] == labels[1]:
+            raise InvalidInputError("labels", labels, "two different names")
+        if set(values) != {-1.0, 1.0}:
+            raise InvalidInputError(
+                "targets", shown, "both of -1 and +1",
+                "Two classes are needed; turn labels y of 0 and 1 into 2 * y - 1, or say task='multiclass' or 'regression'.",
+            )  # fmt: skip
+        return labels
+    count = len(labels) or len(values)
+    labels = labels or tuple(str(k) for k in range(count))
+    if count < 3 or len(set(labels)) != count:
+        raise InvalidInputError(
+            "labels",
+            labels[:5],
+            "K >= 3 different names",
+            "Two classes are task='binary' with targets -1 and +1.",
         )
+    if not np.array_equal(values, np.arange(count)):
+        raise InvalidInputError(
+            "targets", shown, f"the class indices 0 to {count - 1}, each of them at least once"
+        )
+    return labels
+
+
+def require_task(dataset: Dataset, family: str, accepted: tuple[str, ...]) -> None:
+    """Refuse data of a task that a family does not cover, and say what to do instead.
+
+    Args:
+        dataset: the data.
+        family: name of the family.
+        accepted: the tasks it covers.
+
+    Raises:
+        InvalidInputError: if the data is of another task.
+    """
+    if dataset.task in accepted:
+        return
+    has = {
+        "binary": "two classes",
+        "regression": "a numeric target",
+        "multiclass": f"{dataset.classes} classes",
+    }
+    fixes = {
+        ("multiclass", "binary"): f"Keep two classes, such as {dataset.labels[:2]}, or merge them"
+        + (f"; for example {dataset.name}:0,1." if dataset.name in ("digits", "wine") else "."),
+        ("regression", "binary"): "Turn the target into two classes, for example above and below its median.",
+        ("binary", "regression"): "Pass the target as numbers with task='regression'.",
+        ("multiclass", "regression"): "Pass the target as numbers with task='regression'.",
+    }
+    fix = next((fixes[dataset.task, a] for a in accepted if (dataset.task, a) in fixes), "")
+    raise InvalidInputError(
+        "data", f"{dataset.name} with {has[dataset.task]}",
+        f"{' or '.join(accepted)} data for the family {family}",
+        f"{fix} `proxyconvex families` says which task each family accepts.".strip(),
+    )  # fmt: skip
 
 
 def _own(name: str, values: Any) -> Float[np.ndarray, "..."]:
@@ -138,73 +228,49 @@ def default_preprocessing(dataset: Dataset, *, statistics: bool = True) -> Prepr
 
 
 def load(
-    spec: str | Path, target: str | None = None, drop_constant: bool = False, drop_missing: bool = False
+    spec: str | Path,
+    target: str | None = None,
+    drop_constant: bool = False,
+    drop_missing: bool = False,
+    tasks: tuple[str, ...] = TASKS,
 ) -> Dataset:
     """Load a data set.
 
+    A file's target column decides the task: two values are two classes; text, and whole numbers with at most 20 different
+    values, are classes; other numbers are regression targets, stored as ``(y - min) / (max - min)``. Where ``tasks``
+    leaves only one reading of the column, that one is taken.
+
     Args:
-        spec: ``breast-cancer``, ``digits:A,B``, ``digits:even-odd``, ``wine:A,B``, or the path of a CSV, Parquet or NPZ file.
+        spec: ``breast-cancer``, ``digits:A,B``, ``digits:even-odd``, ``wine:A,B`` (two classes), ``digits``, ``wine``
+            (several), ``diabetes``, ``linnerud:weight|waist|pulse``, ``digits:pixel-J`` (numeric targets), or the path of
+            a CSV, Parquet or NPZ file.
         target: name of the label column (files).
         drop_constant: accept features that do not vary instead of refusing them (files). They stay in the stored rows;
             `default_preprocessing` leaves them out where statistics of the data may be used.
         drop_missing: drop rows with missing values or NaN instead of refusing them (files). A promise about unseen rows is then
             about rows without missing values.
+        tasks: the tasks that are wanted, out of `TASKS`.
 
     Raises:
         InvalidInputError: if it cannot be used; the message names the column, the row and the fix. Rows are counted from 1,
             without the header.
     """
+    tasks = tuple(tasks)
+    if not tasks or any(task not in TASKS for task in tasks):
+        raise InvalidInputError("task", tasks, ", ".join(TASKS))
     path = Path(spec)
-    if path.suffix.lower() in FILE_TYPES or (path.is_file() and not _is_built_in(str(spec))):
+    if path.suffix.lower() in FILE_TYPES or (path.is_file() and not is_built_in(str(spec))):
         from .data_files import load_file
 
-        return load_file(path, target, drop_constant=drop_constant, drop_missing=drop_missing)
-    if target is not None and _is_built_in(str(spec)):
+        return load_file(path, target, drop_constant=drop_constant, drop_missing=drop_missing, tasks=tasks)
+    if target is not None and is_built_in(str(spec)):
         raise InvalidInputError("target", target, "no target for a built-in data set", "Leave --target out.")
-    return _built_in(re.sub(r"\s+", "", str(spec)).lower())
+    from .data_built_in import built_in
+
+    return built_in(re.sub(r"\s+", "", str(spec)).lower())
 
 
-def _is_built_in(spec: str) -> bool:
-    return spec.partition(":")[0].strip().lower() in ("breast-cancer", "digits", "wine")
-
-
-def _built_in(spec: str) -> Dataset:
-    import sklearn.datasets as source
-
-    kind, _, classes = spec.partition(":")
-    if spec == "breast-cancer":
-        bunch = source.load_breast_cancer()
-        names = tuple(str(s) for s in bunch.feature_names)
-        y = np.where(bunch.target == 1, 1.0, -1.0)
-        return Dataset(spec, bunch.data, y, ("malignant", "benign"), names, "scikit-learn load_breast_cancer")
-    if spec == "digits:even-odd":
-        bunch = source.load_digits()
-        y = np.where(bunch.target % 2 == 1, 1.0, -1.0)
-        return Dataset(
-            spec, bunch.data, y, ("even", "odd"), tuple(bunch.feature_names), "scikit-learn load_digits"
-        )
-    pair = re.fullmatch(r"(\d+),(\d+)", classes)
-    if kind in ("digits", "wine") and pair:
-        bunch = source.load_digits() if kind == "digits" else source.load_wine()
-        a, b = int(pair[1]), int(pair[2])
-        known = sorted({int(k) for k in bunch.target})
-        if a == b or a not in known or b not in known:
-            raise InvalidInputError(
-                "data", spec, f"two different classes out of {known}", f"For example {kind}:0,1."
-            )
-        rows = np.isin(bunch.target, (a, b))
-        y = np.where(bunch.target[rows] == b, 1.0, -1.0)
-        names = tuple(str(s) for s in bunch.feature_names)
-        return Dataset(
-            f"{kind}:{a},{b}", bunch.data[rows], y, (str(a), str(b)), names, f"scikit-learn load_{kind}"
-        )
-    accepted = ", ".join(f"`{name}`" for name in BUILT_IN) + ", or the path of a CSV, Parquet or NPZ file"
-    raise InvalidInputError("data", spec, accepted, _hint(spec))
-
-
-def _hint(spec: str) -> str:
-    kind = spec.partition(":")[0]
-    if kind in ("digits", "wine"):
-        return f"Name two classes, for example {kind}:0,1."
-    near = difflib.get_close_matches(kind, ["breast-cancer", "digits:0,1", "wine:0,1"], n=1, cutoff=0.5)
-    return f"Did you mean {near[0]}?" if near else "No such data set or file was found."
+def is_built_in(spec: str) -> bool:
+    """Whether a name begins like one of the data sets scikit-learn ships."""
+    known = ("breast-cancer", "digits", "wine", "diabetes", "linnerud")
+    return spec.partition(":")[0].strip().lower() in known

@@ -1,4 +1,4 @@
-"""Two-class data from CSV, Parquet and NPZ files, with errors that name the column, the row and the fix."""
+"""Data from CSV, Parquet and NPZ files, with errors that name the column, the row and the fix."""
 
 from __future__ import annotations
 
@@ -11,16 +11,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .core.errors import InvalidInputError
-from .data import LARGEST, Dataset
+from .data import LARGEST, TASKS, Dataset
+from .data_built_in import regression
 
 if TYPE_CHECKING:
     import polars as pl
 
 # What an empty cell is often written as in a CSV file.
 MISSING = ["", "NA", "N/A", "n/a", "#N/A", "null", "NULL", "None", "?"]
+MOST_CLASSES = 20
+"""Whole numbers with more different values than this are read as a regression target unless classes are asked for."""
 
 
-def load_file(path: Path, target: str | None, *, drop_constant: bool, drop_missing: bool) -> Dataset:
+def load_file(
+    path: Path,
+    target: str | None,
+    *,
+    drop_constant: bool,
+    drop_missing: bool,
+    tasks: tuple[str, ...] = TASKS,
+) -> Dataset:
     """Load a file; the arguments are those of `proxyconvex.data.load`.
 
     Raises:
@@ -41,7 +51,7 @@ def load_file(path: Path, target: str | None, *, drop_constant: bool, drop_missi
     frame, rows = _complete_rows(frame, drop_missing)
     if frame.height < 2:
         raise InvalidInputError("data", f"{path} with one complete row", "at least two rows", "Add rows.")
-    labels, targets = _labels(frame, target, dropped=frame.height < before)
+    task = _task(frame, target, tasks, dropped=frame.height < before)
     columns = {name: _numbers(frame[name], rows) for name in names}
     constant = [name for name, values in columns.items() if values.max() == values.min()]
     if len(constant) == len(names):
@@ -54,9 +64,11 @@ def load_file(path: Path, target: str | None, *, drop_constant: bool, drop_missi
             f"{len(constant)} feature(s) have the same value in every row; remove them, or drop them with --drop-constant.",
         )  # fmt: skip
     # Constant columns stay in the stored rows: leaving them out is a statistic of the data, and so the preprocessing's business.
-    return Dataset(
-        path.name, np.column_stack(list(columns.values())), targets, labels, tuple(names), f"file {path.name}"
-    )
+    raw, source = np.column_stack(list(columns.values())), f"file {path.name}"
+    if task == "regression":
+        return regression(path.name, raw, _numbers(frame[target], rows), tuple(names), source)
+    labels, targets = _labels(frame, target, task)
+    return Dataset(path.name, raw, targets, labels, tuple(names), source, task)
 
 
 def _read(path: Path) -> pl.DataFrame:
@@ -212,7 +224,12 @@ def _absent(column: pl.Series) -> np.ndarray:
     return (absent | column.is_nan().fill_null(True) if column.dtype.is_float() else absent).to_numpy()
 
 
-def _labels(frame: pl.DataFrame, target: str, *, dropped: bool) -> tuple[tuple[str, str], np.ndarray]:
+def _task(frame: pl.DataFrame, target: str, tasks: tuple[str, ...], *, dropped: bool) -> str:
+    """What the target column holds, as far as ``tasks`` leaves a choice.
+
+    Raises:
+        InvalidInputError: if it holds nothing that is wanted.
+    """
     import polars as pl
 
     column = frame[target]
@@ -223,21 +240,59 @@ def _labels(frame: pl.DataFrame, target: str, *, dropped: bool) -> tuple[tuple[s
     values = column.unique().sort().to_list()
     shown = ", ".join(map(str, values[:6])) + (", ..." if len(values) > 6 else "")
     if len(values) == 1:
+        accepted = "exactly two label values" if tasks == ("binary",) else "at least two different values"
         fix = "All rows have the same label." + (
             " The other class was dropped by --drop-missing." if dropped else ""
         )
-        raise InvalidInputError(f"column {target!r}", shown, "exactly two label values", fix)
+        raise InvalidInputError(f"column {target!r}", shown, accepted, fix)
     if len({str(value).strip() for value in values}) < len(values):
         raise InvalidInputError(
             f"column {target!r}", values[:6], "labels without spaces around them", "Remove the spaces."
         )
-    if len(values) > 2:
+    numeric = column.dtype.is_numeric()
+    whole = not numeric or bool((column.cast(pl.Float64) % 1 == 0).all())
+    likely = "binary" if len(values) == 2 else "multiclass" if whole else "regression"
+    if likely == "multiclass" and numeric and len(values) > MOST_CLASSES:
+        likely = "regression"
+    if likely in tasks:
+        return likely
+    if numeric and "regression" in tasks:
+        return "regression"
+    if whole and len(values) > 2 and "multiclass" in tasks:
+        return "multiclass"
+    raise _unwanted(target, values, shown, tasks, numeric=numeric)
+
+
+def _unwanted(
+    target: str, values: list, shown: str, tasks: tuple[str, ...], *, numeric: bool
+) -> InvalidInputError:
+    if "binary" in tasks:
         fix = f"Keep the rows of two classes, such as {str(values[0])!r} and {str(values[1])!r}, or merge classes."
-        raise InvalidInputError(
+        if numeric:
+            fix += " A numeric target is a regression: `proxyconvex families` says which families accept one."
+        return InvalidInputError(
             f"column {target!r}", shown, f"exactly two label values, not {len(values)}", fix
         )
-    positive = (column == values[1]).to_numpy()
-    return (str(values[0]), str(values[1])), np.where(positive, 1.0, -1.0)
+    if tasks == ("regression",):
+        return InvalidInputError(
+            f"column {target!r}", shown, "numbers (a regression target)", "Encode it as numbers."
+        )
+    return InvalidInputError(
+        f"column {target!r}", shown, "three or more classes: text or whole numbers",
+        "Two classes are a binary problem, numbers with a fraction a regression.",
+    )  # fmt: skip
+
+
+def _labels(frame: pl.DataFrame, target: str, task: str) -> tuple[tuple[str, ...], np.ndarray]:
+    column = frame[target]
+    values = column.unique().sort().to_list()
+    if task == "binary":
+        positive = (column == values[1]).to_numpy()
+        return (str(values[0]), str(values[1])), np.where(positive, 1.0, -1.0)
+    index = np.zeros(frame.height)
+    for k, value in enumerate(values):
+        index[(column == value).to_numpy()] = k
+    return tuple(str(value) for value in values), index
 
 
 def _numbers(column: pl.Series, rows: np.ndarray) -> np.ndarray:

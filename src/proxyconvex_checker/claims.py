@@ -255,8 +255,8 @@ def statement(document: dict[str, Any], claim: Claim) -> str:
     return " ".join(
         (
             _fill(claim.promise, _names(document, claim)),
-            f"Data: {data['name']}, {data['n']} rows of {data['d']} columns, targets -1 for "
-            f'"{data["labels"][0]}" and +1 for "{data["labels"][1]}", SHA-256 {data["digest"]}.',
+            f"Data: {data['name']}, {data['n']} rows of {data['d']} columns, {target_words(data['labels'])}, "
+            f"SHA-256 {data['digest']}.",
             f"Preprocessing: {preprocessing_words(document['preprocessing'], data['d'])}.",
             f"Network: {family['name']} of width {family['width']}, activation {activation['name']} (slope "
             f"{activation['slope']!r}, beta {activation['beta']!r}), initial scale "
@@ -267,6 +267,15 @@ def statement(document: dict[str, Any], claim: Claim) -> str:
             f"compared with it, not covered by it. Written by proxyconvex {document['proxyconvex']}.",
         )
     )
+
+
+def target_words(labels: list[str]) -> str:
+    """What the stored targets mean."""
+    if not labels:
+        return "numeric targets"
+    if len(labels) == 2:
+        return f'targets -1 for "{labels[0]}" and +1 for "{labels[1]}"'
+    return "targets " + ", ".join(f'{k} for "{label}"' for k, label in enumerate(labels))
 
 
 def preprocessing_words(settings: dict[str, Any], d: int) -> str:

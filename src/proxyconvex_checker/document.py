@@ -300,7 +300,7 @@ _certificate = record(
         name=text(),
         n=integer(1, MAX_ENTRIES),
         d=integer(1, MAX_ENTRIES),
-        labels=items(text(), 2, 2),
+        labels=items(text(), 0, 1000),
         digest=_digest,
         file=_file,
     ),
@@ -365,8 +365,8 @@ def parse(raw: dict[str, Any]) -> dict[str, Any]:
     data, labels = document["data"], document["data"]["labels"]
     if data["n"] * (data["d"] + 1) > MAX_ENTRIES:
         raise CheckError("schema", f"data.n and data.d describe more than {MAX_ENTRIES} numbers")
-    if labels[0] == labels[1]:
-        raise _refuse("data.labels", labels, "two different labels")
+    if len(labels) == 1 or len(set(labels)) < len(labels):
+        raise _refuse("data.labels", labels, "two or more different labels, or none for numeric targets")
     if math.prod(document["comparator"]["shape"]) > MAX_ENTRIES:
         raise CheckError("schema", f"comparator.shape describes more than {MAX_ENTRIES} numbers")
     activation = document["family"]["activation"]

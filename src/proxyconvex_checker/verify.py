@@ -81,11 +81,13 @@ class FamilyRules:
         derive: ``(theorem, X, y, W0, activation, comparator, params) -> certified numbers``.
         initial: ``(family fields, d) -> W0``, the initial weights.
         comparator_shape: ``(width, d) -> shape`` of the stored comparator.
+        tasks: the kinds of targets it speaks of: ``"binary"``, ``"regression"``, ``"multiclass"``.
     """
 
     derive: Derive
     initial: Callable[[dict[str, Any], int], np.ndarray]
     comparator_shape: Callable[[int, int], tuple[int, ...]]
+    tasks: tuple[str, ...] = ("binary",)
 
 
 FAMILIES = {
@@ -175,8 +177,7 @@ def _data(state: _State) -> str:
     data = state.document["data"]
     table = load_array(state.path.parent / data["file"], (data["n"], data["d"] + 1), "data digest")
     state.rows, state.targets = np.ascontiguousarray(table[:, :-1]), np.ascontiguousarray(table[:, -1])
-    if not np.isin(state.targets, (-1.0, 1.0)).all():
-        raise CheckError("data digest", "the last column of the data holds a target other than -1 and +1")
+    _targets(state)
     digest = preprocessing.data_digest(state.rows, state.targets)
     if digest != data["digest"]:
         raise CheckError(
@@ -184,6 +185,20 @@ def _data(state: _State) -> str:
             f"the rows have digest {digest[:16]}..., the document says {data['digest'][:16]}...",
         )
     return f"{data['n']} rows of {data['d']} columns, SHA-256 {digest[:16]}..."
+
+
+def _targets(state: _State) -> None:
+    """Targets of the kind the labels say, and of a kind the family speaks of."""
+    labels, family = state.document["data"]["labels"], state.document["family"]["name"]
+    task = "regression" if not labels else "binary" if len(labels) == 2 else "multiclass"
+    if family in FAMILIES and task not in FAMILIES[family].tasks:
+        raise CheckError(
+            "data digest", f"{len(labels)} labels are {task} data, which {family} does not speak of"
+        )
+    if task == "binary" and not np.isin(state.targets, (-1.0, 1.0)).all():
+        raise CheckError("data digest", "the last column of the data holds a target other than -1 and +1")
+    if task == "multiclass" and not np.isin(state.targets, np.arange(len(labels))).all():
+        raise CheckError("data digest", "the last column of the data holds a target that is no class index")
 
 
 def _preprocess(state: _State) -> str:

@@ -35,7 +35,7 @@ def test_same_digest_twice_and_known() -> None:
 
 
 @pytest.mark.parametrize(
-    "spec", ["digits", "digits:3,3", "digits:0,a", "wine:0,7", "breast-cancer:1", "iris", "nowhere/x.csv"]
+    "spec", ["digits:", "digits:3,3", "digits:0,a", "wine:0,7", "breast-cancer:1", "iris", "nowhere/x.csv"]
 )
 def test_unknown_names(spec: str) -> None:
     with pytest.raises(InvalidInputError, match=r"digits:A,B|two different classes|existing CSV"):
@@ -86,7 +86,7 @@ def test_refusals(tmp_path: Path, case: str) -> None:
     path = tmp_path / "t.parquet"
     table.write_parquet(path)
     with pytest.raises(InvalidInputError, match=message):
-        load(str(path), target)
+        load(str(path), target, tasks=("binary",))
 
 
 def test_drops_on_request(tmp_path: Path) -> None:

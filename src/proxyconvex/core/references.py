@@ -50,6 +50,22 @@ FREEDMAN_1975 = Reference(
     "Freedman1975",
     "D. A. Freedman. On Tail Probabilities for Martingales. Annals of Probability 3(1), 1975.",
 )
+CAO_GU_2020 = Reference(
+    "CaoGu2020",
+    "Y. Cao, Q. Gu. Generalization Error Bounds of Gradient Descent for Learning Over-parameterized Deep ReLU Networks. AAAI 2020.",
+    "https://arxiv.org/abs/1902.01384",
+)
+ALLENZHU_LI_LIANG_2019 = Reference(
+    "AllenZhuLiLiang2019",
+    "Z. Allen-Zhu, Y. Li, Y. Liang. Learning and Generalization in Overparameterized Neural Networks, Going Beyond Two Layers. "
+    "NeurIPS 2019.",
+    "https://arxiv.org/abs/1811.04918",
+)
+JACOT_2018 = Reference(
+    "JacotGabrielHongler2018",
+    "A. Jacot, F. Gabriel, C. Hongler. Neural Tangent Kernel: Convergence and Generalization in Neural Networks. NeurIPS 2018.",
+    "https://arxiv.org/abs/1806.07572",
+)
 PROXYCONVEX_NOTES = Reference(
     "proxyconvexNotes",
     "proxyconvex documentation, 'Mathematics': statements and proofs of the results this library adds.",
@@ -63,6 +79,9 @@ REFERENCES = {
         ABBASZADEHPEIVASTI_2021,
         CHIZAT_BACH_2019,
         FREEDMAN_1975,
+        CAO_GU_2020,
+        ALLENZHU_LI_LIANG_2019,
+        JACOT_2018,
         PROXYCONVEX_NOTES,
     )
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Sequence
@@ -139,6 +140,7 @@ class _Session:
         self.bad: dict[int, tuple[int, jax.Array]] = {}
         self.interrupted = False
         self.saved_at, self.save_cost = -np.inf, 0.0
+        self.watched: list[dict[str, float]] = []
 
     def run(self, progress: bool, checkpoint: str | os.PathLike[str] | None, resume: bool) -> list[Trace]:
         key = ""
@@ -182,6 +184,7 @@ class _Session:
     def _land(self, flight: Flight) -> tuple[float, float]:
         """Record a chunk; returns the loss and error it began with, for the progress bar."""
         rows, full = self.engine.numbers(flight)
+        self._watch(flight.start, flight.before)
         for i, recorder in enumerate(self.recorders):
             if i in self.bad:
                 continue
@@ -200,6 +203,15 @@ class _Session:
                 self.bad[i] = (flight.start + count, w[i] if self.engine.many else w)
         return float(rows[0, -1, 0]), float(rows[0, -1, 6])
 
+    def _watch(self, step: int, w: jax.Array, last: bool = False) -> None:
+        """Ask the problem about an iterate: at steps that about double, and at the end."""
+        due = last or not self.watched or step >= 2 * self.watched[-1]["step"] + 8
+        if self.engine.many or not due:
+            return
+        said = self.engine.problem.watch(np.asarray(w))
+        if said:
+            self.watched.append({"step": float(step), **said})
+
     def _traces(self) -> list[Trace]:
         engine, v = self.engine, np.asarray(self.engine.problem.comparator)
         ends = [
@@ -208,6 +220,9 @@ class _Session:
         ]
         last = jnp.stack([w for _, w in ends]) if engine.many else ends[0][1]
         rows, full = engine.measure(last, self.steps)
+        if self.done > 0 and not self.bad:
+            self._watch(self.done, last, last=True)
+        watched = {k: np.array([row[k] for row in self.watched]) for k in (self.watched or [{}])[0]}
         out = []
         for i, recorder in enumerate(self.recorders):
             steps_done, w = ends[i]
@@ -223,6 +238,7 @@ class _Session:
                     comparator_norm=float(np.linalg.norm(v)),
                     rows=len(engine.problem.targets),
                     seed=engine.seeds[i],
+                    watched=watched,
                     interrupted=self.interrupted and i not in self.bad,
                     finite=i not in self.bad,
                     nonfinite_step=steps_done if i in self.bad else -1,
@@ -246,7 +262,7 @@ class _Session:
         bad = {f"bad/{i}": np.array(w) for i, (_, w) in self.bad.items()}
         arrays = {
             "format": np.array(CHECKPOINT), "key": np.array(key), "done": np.array(self.done), "w": np.array(self.w),
-            "best_start": np.array(self.best[0]), "best_w": np.array(self.best[1]),
+            "watched": np.array(json.dumps(self.watched)), "best_start": np.array(self.best[0]), "best_w": np.array(self.best[1]),
             "bad_steps": np.array([[i, t] for i, (t, _) in self.bad.items()], dtype=np.int64).reshape(-1, 2), **bad,
         }  # fmt: skip
         for i, recorder in enumerate(self.recorders):
@@ -265,6 +281,7 @@ class _Session:
                 "Remove the file, or repeat the arguments it was made with.",
             )  # fmt: skip
         self.done, self.w = a["done"].item(), jnp.asarray(a["w"])
+        self.watched = json.loads(str(a["watched"])) if "watched" in a else []
         self.best = (a["best_start"].item(), jnp.asarray(a["best_w"]))
         self.bad = {int(i): (int(t), jnp.asarray(a[f"bad/{i}"])) for i, t in a["bad_steps"]}
         for i, recorder in enumerate(self.recorders):

@@ -85,6 +85,7 @@ class Trace:
         nonfinite_step: the step of the first such iterate, -1 if all is finite.
         online: values on the rows used at every step, by column name, each of shape (steps_done,); empty unless
             asked for.
+        watched: what `Problem.watch` said at a few iterates, by name, with their ``step``, each of shape (j,).
     """
 
     step: Int[np.ndarray, " k"]
@@ -124,6 +125,7 @@ class Trace:
     finite: bool = True
     nonfinite_step: int = -1
     online: dict[str, Float[np.ndarray, " t"]] = field(default_factory=dict)
+    watched: dict[str, Float[np.ndarray, " j"]] = field(default_factory=dict)
 
     def __getattr__(self, name: str) -> float:
         # Only reached for names that are not fields: the final values of the running sums.
@@ -170,7 +172,7 @@ class Trace:
         plain: dict[str, Any] = {"format": FORMAT, "method": method_fields(self.method)}
         for f in dataclasses.fields(self):
             value = getattr(self, f.name)
-            if f.name in ("sums", "online"):
+            if f.name in ("sums", "online", "watched"):
                 arrays |= {f"{f.name}/{k}": v for k, v in value.items()}
             elif isinstance(value, np.ndarray):
                 arrays[f.name] = value
@@ -194,7 +196,7 @@ class Trace:
                 "path", str(path), f"a file in the format {FORMAT}", "Write it with Trace.save."
             )
         plain["method"] = method_from_fields(plain["method"])
-        for name in ("sums", "online"):
+        for name in ("sums", "online", "watched"):
             keys = [k for k in arrays if k.startswith(f"{name}/")]
             plain[name] = {k.split("/", 1)[1]: arrays.pop(k) for k in keys}
         return cls(**plain, **arrays)

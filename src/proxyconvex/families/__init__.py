@@ -1,9 +1,12 @@
 """The families: one published result per file."""
 
 from .base import Family, MarginProblem, Problem
+from .deep_relu import DeepReLU
 from .leaky_relu_noise import LeakyReluNoise
+from .tangent_family import TangentFamily
+from .three_layer import ThreeLayer
 from .two_layer_ntk import TwoLayerNTK
 
-FAMILIES: dict[str, type[Family]] = {family.name: family for family in (LeakyReluNoise, TwoLayerNTK)}
+FAMILIES: dict[str, type[Family]] = {family.name: family for family in (LeakyReluNoise, TwoLayerNTK, TangentFamily, DeepReLU, ThreeLayer)}
 
-__all__ = ["FAMILIES", "Family", "LeakyReluNoise", "MarginProblem", "Problem", "TwoLayerNTK"]
+__all__ = ["FAMILIES", "DeepReLU", "Family", "LeakyReluNoise", "MarginProblem", "Problem", "TangentFamily", "ThreeLayer", "TwoLayerNTK"]

@@ -70,6 +70,10 @@ class Problem(eqx.Module):
         (value, q), grad = jax.value_and_grad(objective, has_aux=True)(w)
         return value, q, grad
 
+    def watch(self, w: np.ndarray) -> dict[str, float]:
+        """What to note about a few iterates of a run (NumPy; outside the compiled loop); nothing by default."""
+        return {}
+
     def comparator_rows(self) -> Float[Array, "n k"] | None:
         """What `loss_grad_products` wants to know of the comparator, one row per row of the data, or None.
 
@@ -110,6 +114,8 @@ class Family(abc.ABC):
     name: ClassVar[str]
     title: ClassVar[str]
     references: ClassVar[tuple[Reference, ...]]
+    tasks: ClassVar[tuple[str, ...]] = ("binary",)
+    """What data it accepts: some of ``"binary"``, ``"regression"``, ``"multiclass"``."""
 
     @abc.abstractmethod
     def initial(self, d: int) -> Float[np.ndarray, "m d"]:

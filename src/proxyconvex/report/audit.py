@@ -12,9 +12,11 @@ from proxyconvex_checker.claims import show
 
 from ..core.errors import InvalidInputError
 from ..core.evidence import Status
+from ..core.guarantee import Guarantee
 from ..descent.ledger import trace_identity
 from ..descent.trace import Trace
 from ..synthesis.plan_types import Plan
+from .on_trace import after_run, failed_conditions
 from .premises import AuditCheck, premise_checks
 from .summary import summary
 
@@ -67,6 +69,11 @@ class Audit:
     command: str = ""
 
     @property
+    def after_run(self) -> Guarantee | None:
+        """For a conditional promise whose premises held: what this run alone has shown (ON_TRACE)."""
+        return after_run(self.plan, self.runs, self.checks)
+
+    @property
     def consistent(self) -> bool:
         """Whether nothing was violated."""
         return all(check.ok for check in self.checks)
@@ -115,7 +122,11 @@ def audit(plan: Plan, trace: Trace, *more: Trace, command: str = "") -> Audit:
             for c in (*_run_checks(plan, one), *premise_checks(plan, one))
         ]
     measured = _measured(plan, runs)
-    checks.append(_outcome(plan, runs, measured))
+    if failed_conditions(plan, checks):
+        text = "not judged: a condition of the promise did not hold on this run, so it says nothing about it"
+        checks.append(AuditCheck("promise", True, text, None))
+    else:
+        checks.append(_outcome(plan, runs, measured))
     checks = _merge(checks) if more else checks
     checks.sort(key=lambda c: c.ok)
     return Audit(plan, trace, runs, measured, tuple(checks), command)

@@ -57,6 +57,12 @@ def write_certificate(plan: Plan, folder: str | os.PathLike[str]) -> Path:
     return path
 
 
+def certifiable(plan: Plan) -> bool:
+    """Whether the independent checker knows this plan's theorem for this family and method."""
+    sampling = plan.method.sampling if isinstance(plan.method, SGD) else None
+    return not plan.conditional and (plan.family.name, plan.guarantee.theorem, sampling) in CLAIMS
+
+
 def certificate_document(plan: Plan) -> dict[str, Any]:
     """The certificate of a plan with Python floats, before it is encoded and sealed."""
     from .. import __version__

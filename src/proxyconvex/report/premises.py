@@ -4,38 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
 from ..core.methods import ConstantStep, NormalisedStep
 from ..descent.trace import Trace
 from ..synthesis.plan_types import Plan
+from . import on_trace
+from .checks import TOLERANCE, AuditCheck
 
-# Rounding in a run of float64 arithmetic, relative to the size of the terms compared.
-TOLERANCE = 1e-9
-
-
-@dataclass(frozen=True)
-class AuditCheck:
-    """One check of an audit.
-
-    Attributes:
-        name: the premise's name, or ``finite``, ``trace-identity``, ``promise``.
-        ok: whether it held.
-        sentence: what was compared, with numbers.
-        margin: by how much it held (negative: was violated), in the units of the sentence.
-    """
-
-    name: str
-    ok: bool
-    sentence: str
-    margin: float | None
-
+__all__ = ["AuditCheck", "last_needed", "premise_checks"]
 
 def premise_checks(plan: Plan, trace: Trace) -> list[AuditCheck]:
     """Every premise of the plan's theorem that a run can contradict."""
     makers = _CHECKS.get(plan.guarantee.theorem, ())
+    if plan.conditional:
+        shared = {"T8": (start_distance, step_rule), "T4": (start_distance, step_rule, proxy_convexity), "T1": (step_rule,)}
+        makers = (*shared[plan.guarantee.theorem], *on_trace.CHECKS[plan.guarantee.theorem])
     checks = [make(plan, trace) for make in makers]
     return [check for check in checks if check is not None]
 
@@ -46,6 +31,8 @@ def last_needed(plan: Plan, trace: Trace) -> tuple[int, float]:
     T8 speaks of the run up to the first iterate with fewer than k errors, T4T5 and T3T5 up to the first step at which the
     sum of ``g - h`` turns negative; afterwards an iterate may leave the ball, and the promise has been kept already.
     """
+    if plan.conditional:
+        return on_trace.reached(plan, trace), trace.max_dist_sq
     if plan.guarantee.theorem == "T8":
         reached = trace.first_step_with_error(plan.guarantee.bound * (1 + TOLERANCE))
         if reached is not None:

@@ -8,8 +8,18 @@ from pathlib import Path
 from ..synthesis.execute import run, run_seeds
 from ..synthesis.plan_types import Plan
 from .audit import Audit, audit
-from .certificate import write_certificate
+from .certificate import certifiable, write_certificate
 from .html import write_report
+from .summary import summary
+
+
+def write_promise(plan: Plan, folder: Path) -> Path:
+    """The certificate, or ``promise.json`` for a promise that the independent checker cannot state (a conditional one)."""
+    if certifiable(plan):
+        return write_certificate(plan, folder)
+    path = folder / "promise.json"
+    path.write_text(json.dumps(summary(plan), indent=1, allow_nan=False) + "\n")
+    return path
 
 
 def audit_folder(
@@ -27,7 +37,7 @@ def audit_folder(
 
     Args:
         plan: what to promise and train.
-        folder: created if needed; receives ``certificate.json`` (with its arrays), ``checkpoint.npz``, ``trace.npz``,
+        folder: created if needed; receives ``certificate.json`` (with its arrays; ``promise.json`` where there is no certificate), ``checkpoint.npz``, ``trace.npz``,
             ``audit.json`` and ``report.html``.
         runs: number of sampling seeds (SGD only); the first is the plan's own seed.
         resume: continue from ``checkpoint.npz``.
@@ -39,7 +49,7 @@ def audit_folder(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    write_certificate(plan, folder)
+    write_promise(plan, folder)
     trace = run(plan, progress=progress, checkpoint=folder / "checkpoint.npz", resume=resume)
     others = run_seeds(plan, [plan.seed + i for i in range(1, runs)], progress=progress) if runs > 1 else []
     trace.save(folder / "trace.npz")

@@ -9,6 +9,7 @@ from ..core.methods import SGD, ConstantStep, Method, NormalisedStep
 from ..synthesis.plan_types import Plan
 
 if TYPE_CHECKING:
+    from ..core.guarantee import Guarantee
     from .audit import Audit
 
 
@@ -42,6 +43,13 @@ def method_line(method: Method) -> str:
     return f"{kind}, {rule}, {method.steps:,} steps"
 
 
+def _premises(guarantee: Guarantee) -> list[dict[str, Any]]:
+    return [
+        {"name": p.name, "statement": p.statement, "evidence": p.evidence.name, "value": _number(p.value)}
+        for p in guarantee.premises
+    ]
+
+
 def summary(plan: Plan, audit: Audit | None = None) -> dict[str, Any]:
     """The object printed by ``--json``: what was promised, and, after a run, what happened."""
     g = plan.guarantee
@@ -69,15 +77,8 @@ def summary(plan: Plan, audit: Audit | None = None) -> dict[str, Any]:
             "error_bound": _number(g.error_bound),
             "vacuous": g.vacuous,
             "evidence": g.evidence.name,
-            "premises": [
-                {
-                    "name": p.name,
-                    "statement": p.statement,
-                    "evidence": p.evidence.name,
-                    "value": _number(p.value),
-                }
-                for p in g.premises
-            ],
+            "conditional": plan.conditional,
+            "premises": _premises(g),
         },
         "measured": None,
         "consistent": None,
@@ -88,4 +89,15 @@ def summary(plan: Plan, audit: Audit | None = None) -> dict[str, Any]:
         }
         document["checks"] = [{"name": c.name, "ok": c.ok, "sentence": c.sentence} for c in audit.checks]
         document["consistent"] = audit.consistent
+        after = audit.after_run
+        if plan.conditional:
+            document["after_run"] = after and {
+                "sentence": after.sentence,
+                "evidence": after.evidence.name,
+                "bound": _number(after.bound),
+                "error_bound": _number(after.error_bound),
+                "premises": _premises(after),
+            }
+        if audit.trace.watched:
+            document["watched"] = {k: [_number(float(x)) for x in v] for k, v in audit.trace.watched.items()}
     return document

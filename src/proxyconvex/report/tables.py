@@ -80,13 +80,23 @@ def alternative_row(a: Alternative, plan: Plan) -> dict[str, Any]:
 def data_rows(plan: Plan) -> list[tuple[str, str]]:
     """The data set: size, classes, preprocessing, digest."""
     data, targets = plan.dataset, np.asarray(plan.dataset.targets)
-    counts = [int((targets == s).sum()) for s in (-1, 1)]
     n, d = plan.features.shape
     raw_columns = np.shape(data.raw)[1] if np.ndim(data.raw) == 2 else len(data.columns)
-    classes = ", ".join(
-        f"{label} ({number(c)} rows, target {s})"
-        for label, c, s in zip(data.labels, counts, ("−1", "+1"), strict=True)
-    )
+    if data.task == "regression":
+        what = (
+            "Target",
+            f"numeric, {number(targets.min())} to {number(targets.max())}, mean {number(targets.mean())}",
+        )
+    else:
+        values = (-1, 1) if data.task == "binary" else range(len(data.labels))
+        shown = ("−1", "+1") if data.task == "binary" else tuple(map(str, values))
+        what = (
+            "Classes",
+            ", ".join(
+                f"{label} ({number(int((targets == v).sum()))} rows, target {s})"
+                for label, v, s in zip(data.labels, values, shown, strict=True)
+            ),
+        )
     described = plan.preprocessing.describe()
     steps = [described] if isinstance(described, str) else [str(s) for s in described]
     return [
@@ -94,7 +104,7 @@ def data_rows(plan: Plan) -> list[tuple[str, str]]:
         ("Source", str(data.source)),
         ("Rows n", number(int(n))),
         ("Features d", f"{number(int(d))} after preprocessing, {number(int(raw_columns))} in the raw data"),
-        ("Classes", classes),
+        what,
         ("Columns", _shorten([str(c) for c in data.columns])),
         ("Preprocessing", "; ".join(steps)),
         ("Digest (SHA-256)", str(data.digest)),

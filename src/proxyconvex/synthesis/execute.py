@@ -42,7 +42,8 @@ def run(
         plan.initial,
         plan.method,
         seed=plan.seed if seed is None else seed,
-        record_every=record_every,
+        # A conditional promise is judged at every step.
+        record_every=1 if record_every is None and plan.conditional else record_every,
         progress=progress,
         checkpoint=checkpoint,
         resume=resume,

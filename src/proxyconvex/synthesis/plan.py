@@ -12,14 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import InvalidInputError
-from ..data import Dataset, load
+from ..data import TASKS, Dataset, load, require_task
 from ..descent.run import train
+from ..families import FAMILIES
 from .plan_types import Plan
 
 # Module and function of each planner; imported on use, because the solvers they need are slow to import.
 PLANNERS = {
     "two-layer-ntk": ("plan_two_layer_ntk", "plan_two_layer_ntk"),
     "leaky-relu-noise": ("plan_leaky_relu_noise", "plan_leaky_relu_noise"),
+    "tangent": ("plan_dense", "plan_tangent"),
+    "deep-relu": ("plan_dense", "plan_deep_relu"),
+    "three-layer": ("plan_dense", "plan_three_layer"),
 }
 
 
@@ -50,6 +54,7 @@ def plan(
     target: str | None = None,
     drop_constant: bool = False,
     drop_missing: bool = False,
+    task: str | None = None,
     **settings: Any,
 ) -> Plan:
     """State, before any training, what gradient descent is guaranteed to reach on this data.
@@ -61,6 +66,8 @@ def plan(
         target: name of the label column, for files.
         drop_constant: drop features that do not vary instead of refusing them (files).
         drop_missing: drop rows with missing values instead of refusing them (files).
+        task: how to read the target column, ``"binary"``, ``"regression"`` or ``"multiclass"``; found from its values and
+            what the family accepts by default (files).
         **settings: the family's own options, e.g. ``width=1024``, ``steps=2000``, ``method="sgd"``. With
             ``budget_seconds`` the planner chooses what can be trained in that time: width, activation scale and steps where
             the family leaves them open, else the number of steps.
@@ -83,11 +90,18 @@ def plan(
                 else f"Options of {family}: {', '.join(sorted(accepted))}."
             )
             raise InvalidInputError(name, settings[name], f"an option of the family {family}", hint)
+    accepts = FAMILIES[family].tasks
+    if task is not None and task not in TASKS:
+        raise InvalidInputError(
+            "task", task, ", ".join(TASKS), "Leave --task out to find it from the column."
+        )
+    wanted = accepts if task is None else (task,)
     dataset = (
         data
         if isinstance(data, Dataset)
-        else load(str(data), target=target, drop_constant=drop_constant, drop_missing=drop_missing)
+        else load(str(data), target, drop_constant=drop_constant, drop_missing=drop_missing, tasks=wanted)
     )
+    require_task(dataset, family, accepts)
     if budget is not None and "steps" not in settings:
         settings["steps"] = steps_within(budget, make(dataset, **settings))
     return make(dataset, **settings)

@@ -41,6 +41,7 @@ class Plan:
         alternatives: what every other theorem says, best first.
         seed: seed of the sampling order (SGD); the initial weights have their own seed inside ``family``.
         notes: sentences a reader should see beside the promise (for example that it lives in the lazy regime).
+        consequence: for a conditional promise ("if, along the run, ..."), what follows where its premises hold; else empty.
     """
 
     dataset: Dataset
@@ -58,6 +59,12 @@ class Plan:
     alternatives: tuple[Alternative, ...] = ()
     seed: int = 0
     notes: tuple[str, ...] = ()
+    consequence: str = ""
+
+    @property
+    def conditional(self) -> bool:
+        """Whether the promise assumes something about the run that only the run can show."""
+        return bool(self.consequence)
 
     @property
     def targets(self) -> Float[np.ndarray, " n"]:

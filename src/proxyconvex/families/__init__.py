@@ -1,9 +1,24 @@
 """The families: one published result per file."""
 
 from .base import Family, MarginProblem, Problem
+from .leaky_relu_hinge import LeakyReluHinge
 from .leaky_relu_noise import LeakyReluNoise
+from .links import Link
+from .single_neuron import SingleNeuron
 from .two_layer_ntk import TwoLayerNTK
 
-FAMILIES: dict[str, type[Family]] = {family.name: family for family in (LeakyReluNoise, TwoLayerNTK)}
+FAMILIES: dict[str, type[Family]] = {
+    family.name: family for family in (LeakyReluHinge, LeakyReluNoise, SingleNeuron, TwoLayerNTK)
+}
 
-__all__ = ["FAMILIES", "Family", "LeakyReluNoise", "MarginProblem", "Problem", "TwoLayerNTK"]
+__all__ = [
+    "FAMILIES",
+    "Family",
+    "LeakyReluHinge",
+    "LeakyReluNoise",
+    "Link",
+    "MarginProblem",
+    "Problem",
+    "SingleNeuron",
+    "TwoLayerNTK",
+]

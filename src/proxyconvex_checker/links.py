@@ -70,9 +70,12 @@ class Link:
         high = np.where((lo <= 0) & (hi >= 0), 0.25, np.maximum(left[1], right[1]))
         return np.maximum(mul_down(factor, low), 0.0), mul_up(factor, high)
 
-    def slope_upper(self) -> float:
-        """L, rounded up."""
-        return {"sigmoid": self.beta / 4, "tanh": self.beta}.get(self.name, 1.0)
+    def pieces(self, lo: Array, hi: Array) -> list[tuple[Bounds, Array | bool]]:
+        """Bounds of ``s'`` with the cells where they are possible; a kinked activation has one of two slopes, not a mixture."""
+        if self.name in ("leaky-relu", "relu"):
+            leak, one = np.full(lo.shape, self.slope), np.ones(lo.shape)
+            return [((leak, leak), lo <= 0), ((one, one), hi > 0)]
+        return [(self.derivative(lo, hi), True)]
 
 
 def _bump(t: Array) -> Bounds:

@@ -97,6 +97,18 @@ class Neuron:
         low, high = sub_down(value[0], self.y), sub_up(value[1], self.y)
         return mean_bounds(np.maximum(np.abs(low), np.abs(high)))[1]
 
+    def size(self) -> float:
+        """Upper bound on X, the largest norm of a row."""
+        return float(norm_upper(self.x, axis=1).max())
+
+    def least_slope(self, radius: float) -> float:
+        """Lower bound on s' at every a with ``|a - b_i| <= radius X`` for some i."""
+        low, high = self.centres()
+        if not np.isfinite(radius):
+            return self.link.slope if self.link.name == "leaky-relu" else 0.0
+        half = mul_up(radius, self.size())
+        return float(self.link.derivative(sub_down(low.min(), half), add_up(high.max(), half))[0])
+
     def spread(self) -> float:
         """Lower bound on ``mean (y_i - mean y)^2``: the risk of the best constant."""
         centre = float(np.mean(self.y))
@@ -111,13 +123,17 @@ def ceiling(
 ) -> np.ndarray:
     """Upper bounds of ``alpha r^2 + tail (r s')^2 - s' r (a - b)`` for a in cells of the given rows."""
     lo, hi = cells
-    value, slope, y = neuron.link.value(lo, hi), neuron.link.derivative(lo, hi), neuron.y[rows]
+    value, y = neuron.link.value(lo, hi), neuron.y[rows]
     r = sub_down(value[0], y), sub_up(value[1], y)
     top = square_bounds(*r)[1]
     pull = product_lower(r, (sub_down(lo, centres[1][rows]), sub_up(hi, centres[0][rows])))
-    pull = np.where(pull >= 0, mul_down(slope[0], pull), mul_down(slope[1], pull))
-    steep = mul_up(tail, mul_up(top, mul_up(slope[1], slope[1])))
-    return sub_up(add_up(mul_up(alpha, top), steep), pull)
+    risk, found = mul_up(alpha, top), np.full(len(rows), -np.inf)
+    for slope, possible in neuron.link.pieces(lo, hi):
+        least = np.where(pull >= 0, mul_down(slope[0], pull), mul_down(slope[1], pull))
+        steep = mul_up(tail, mul_up(top, mul_up(slope[1], slope[1])))
+        upper = sub_up(add_up(risk, steep), least)
+        found = np.maximum(found, np.where(possible, upper, -np.inf))
+    return found
 
 
 def _plain(neuron: Neuron, a: np.ndarray, rows: np.ndarray, alpha: float, tail: float) -> np.ndarray:

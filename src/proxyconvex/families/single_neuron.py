@@ -35,6 +35,7 @@ give ``C = 2 + 2 L^3 / gamma^3`` and more.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -42,6 +43,8 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+
+from proxyconvex_checker import single_neuron as checker
 
 from ..core.conditions import GradientGrowth, ProxyConvexity
 from ..core.errors import InvalidInputError
@@ -224,12 +227,13 @@ class SingleNeuron(Family):
     ) -> tuple[ProxyConvexity, GradientGrowth]:
         """Proxy convexity and growth of form (i), (ii) or (iii) as premises, for `guarantee`, `explain` and `bridge`.
 
-        Constants are in plain floating point; evidence PROVED is that of the lemma (ASSUMED for a custom activation, whose
-        constants are declared). Form (iii) is about the population mean; on rows it holds in the mean over the noise.
+        The constants are the checker's, rounded outward, with the evidence PROVED of the lemma; those of a custom activation
+        are declared and in plain floating point, evidence ASSUMED. Form (iii) is about the population: its f is the mean over
+        the noise, for targets with ``E[y|x] = s(<v, x>)``, whose gradient does not depend on the noise.
 
         Args:
             features: shape (n, d).
-            targets: shape (n,).
+            targets: shape (n,); only their number counts in form (iii).
             v: comparator, shape (d,).
             form: ``"i"``, ``"ii"`` or ``"iii"``.
             radius: rho of the ball around v on which the condition is claimed; needed for (i), and for (ii) where the
@@ -240,15 +244,15 @@ class SingleNeuron(Family):
         """
         if form not in ("i", "ii", "iii"):
             raise InvalidInputError("form", form, "i, ii, iii")
-        size, bound = float(np.linalg.norm(features, axis=1).max()), self.activation.lipschitz
-        b = features @ v
-        risk = float(np.mean((self.activation.numpy(b) - targets) ** 2))
+        if form == "iii":
+            targets = self.activation.numpy(features @ v)
+        size, risk, residual, least = self._constants(features, targets, v)
+        bound = self.activation.lipschitz
         if form == "i" and radius is None:
             raise InvalidInputError("radius", None, "a number > 0 for form (i)", "h grows with the radius.")
         gamma = 1.0
         if form == "ii":
-            reach = math.inf if radius is None else radius * size
-            gamma = self.activation.least_slope(float(b.min()) - reach, float(b.max()) + reach)
+            gamma = least(math.inf if radius is None else radius)
             if not gamma > 0:
                 raise InvalidInputError(
                     "radius",
@@ -260,11 +264,17 @@ class SingleNeuron(Family):
             features, targets, v[None], form=form, radius=radius if radius is not None else 1.0, gamma=gamma
         )
         square = bound**2 * size**2
+        up = 1 + 2.0**-40  # more than the few roundings of these products
         growth = {
-            "i": (2 * square, 2 * square * risk),
-            "ii": (4 * bound * square / gamma, 2 * square * risk),
-            "iii": (square, 0.0),
+            "i": (2 * square * up, 2 * square * risk * up),
+            "ii": (4 * bound * square / gamma * up, 2 * square * risk * up),
+            "iii": (square * up, 0.0),
         }[form]
+        levels = {
+            "i": bound * (radius or 0.0) * size * residual * up,
+            "ii": bound / (2 * gamma) * risk * up,
+            "iii": 0.0,
+        }
         region: Region = WholeSpace() if radius is None else Ball(v, radius)
         known = Evidence.ASSUMED if self.activation.name == "custom" else Evidence.PROVED
         x, y = problem.features, problem.targets
@@ -278,13 +288,26 @@ class SingleNeuron(Family):
         def g(w: Any) -> Any:
             return jnp.mean(problem.proxy(w[None], problem.predict(w[None], x), x, y)[0])
 
-        with_rows = problem.predict(v[None], x)
-        h = float(jnp.mean(problem.proxy(v[None], with_rows, x, y)[1]))
-        where = dict(region=region, evidence=known, reference=FREI_CAO_GU_2020)
+        where: dict[str, Any] = dict(region=region, evidence=known, reference=FREI_CAO_GU_2020)
         return (
-            ProxyConvexity(f, g, h, comparator=v, grad=grad, **where),
+            ProxyConvexity(f, g, levels[form], comparator=v, grad=grad, **where),
             GradientGrowth(*growth, g, f, grad, **where),
         )
+
+    def _constants(
+        self, x: Float[np.ndarray, "n d"], y: Float[np.ndarray, " n"], v: Float[np.ndarray, " d"]
+    ) -> tuple[float, float, float, Callable[[float], float]]:
+        """X, O and ``mean |s(b) - y|`` (upper bounds), and gamma (a lower bound) as a function of the ball's radius."""
+        if self.activation.name != "custom":
+            neuron = checker.neuron_of(x, y, v[None], self.activation.describe(), v[None])
+            return neuron.size(), neuron.risk()[1], neuron.residual(), neuron.least_slope
+        b, size = x @ v, float(np.linalg.norm(x, axis=1).max())
+        r = self.activation.numpy(b) - y
+
+        def least(radius: float) -> float:
+            return self.activation.least_slope(float(b.min()) - radius * size, float(b.max()) + radius * size)
+
+        return size, float(np.mean(r * r)), float(np.mean(np.abs(r))), least
 
     def describe(self) -> dict[str, Any]:
         """The certificate's ``family`` fields."""

@@ -9,17 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 from scipy.optimize import minimize
 
 from ..families.links import Link
 
-GRID = 33
+GRID, FINE = 65, 17
 PENALTIES = (1e-5, 1e-4, 1e-3, 1e-2, 3e-2, 1e-1)
 STARTS = 3
 
@@ -76,30 +73,57 @@ def fits(rows: Rows, seed: int) -> Iterator[Float[np.ndarray, " d"]]:
         yield min(ends, key=lambda end: float(end.fun)).x
 
 
-def promise(rows: Rows) -> Any:
-    """The promised risk and its gradient as a compiled function of ``(v, log alpha, log eta)``."""
-    x, y, start = (jnp.asarray(a) for a in (rows.x, rows.y, rows.start))
-    norms, top, grid = jnp.linalg.norm(x, axis=1), rows.top, jnp.linspace(-1.0, 1.0, GRID)
+class Promise:
+    """The promised risk as a function of ``p = (v, log alpha, log eta)``, in plain floating point.
 
-    def bound(p: Float[Array, " d+2"]) -> Float[Array, ""]:
-        v, alpha, eta = p[:-2], jnp.exp(p[-2]), jnp.exp(p[-1])
-        radius = jnp.sqrt(jnp.sum((v - start) ** 2) + 1e-30)
-        b = x @ v
-        a = b[:, None] + radius * norms[:, None] * grid
-        value, slope = rows.link.value_and_slope(a)
-        r = value - y[:, None]
-        rest = alpha * r**2 + eta * top / 2 * (r * slope) ** 2 - slope * r * (a - b[:, None])
-        return (jnp.mean(jnp.max(rest, axis=1)) + radius**2 / (2 * eta * rows.steps)) / alpha
+    The maximum over a row's interval is taken on a grid and then on a finer one around the best point. Its gradient is
+    that of the term at the maximiser (envelope theorem); the interval moves with v, so that maxima at its ends count too.
+    """
 
-    return jax.jit(jax.value_and_grad(bound))
+    def __init__(self, rows: Rows) -> None:
+        self.rows, self.top = rows, rows.top
+        self.norms = np.linalg.norm(rows.x, axis=1)
+        self.coarse = np.linspace(-1.0, 1.0, GRID)
+        self.fine = np.linspace(-1.0, 1.0, FINE) * (2.0 / (GRID - 1))
+
+    def __call__(self, p: Float[np.ndarray, " d+2"]) -> tuple[float, Float[np.ndarray, " d+2"]]:
+        """Value and gradient."""
+        rows, alpha, eta = self.rows, math.exp(p[-2]), math.exp(p[-1])
+        away, n = p[:-2] - rows.start, len(rows.x)
+        radius = math.sqrt(float(away @ away) + 1e-30)
+        b, half = rows.x @ p[:-2], radius * self.norms
+        u = self.coarse[self._terms(b, b[:, None] + half[:, None] * self.coarse, alpha, eta).argmax(axis=1)]
+        near = np.clip(u[:, None] + self.fine, -1.0, 1.0)
+        terms = self._terms(b, b[:, None] + half[:, None] * near, alpha, eta)
+        k = (np.arange(n), terms.argmax(axis=1))
+        level, u = float(terms[k].mean()), near[k]
+        travel = radius**2 / (2 * eta * rows.steps)
+        # Derivatives at the maximisers.
+        a = b + half * u
+        r, slope = rows.link.numpy(a) - rows.y, rows.link.derivative(a)
+        step = 1e-6 * (1 + np.abs(a))
+        bend = (rows.link.derivative(a + step) - rows.link.derivative(a - step)) / (2 * step)
+        kappa, pull = eta * self.top / 2, slope * r
+        along = 2 * alpha * r * slope + 2 * kappa * pull * (slope**2 + r * bend)
+        along -= (slope**2 + r * bend) * (a - b) + pull
+        by_radius = float(np.mean(along * self.norms * u)) + radius / (eta * rows.steps)
+        gradient = rows.x.T @ (along + pull) / n + by_radius * away / radius
+        value = (level + travel) / alpha
+        by_alpha = float(np.mean(r * r)) - value
+        by_eta = (kappa * float(np.mean(pull**2)) - travel) / alpha
+        return value, np.concatenate([gradient / alpha, [by_alpha, by_eta]])
+
+    def _terms(self, b: np.ndarray, a: np.ndarray, alpha: float, eta: float) -> np.ndarray:
+        r, slope = self.rows.link.numpy(a) - self.rows.y[:, None], self.rows.link.derivative(a)
+        return alpha * r**2 + eta * self.top / 2 * (r * slope) ** 2 - slope * r * (a - b[:, None])
 
 
-def best_constants(rows: Rows, v: Float[np.ndarray, " d"], function: Any) -> tuple[float, np.ndarray]:
+def best_constants(v: Float[np.ndarray, " d"], function: Promise) -> tuple[float, np.ndarray]:
     """The least promise over a small grid of alpha and eta, and its point."""
     tries = []
     for alpha in (0.01, 0.03, 0.1, 0.2, 0.35):
         for eta in (0.003, 0.03, 0.3, 3.0):
-            point = np.append(v, [math.log(alpha), math.log(eta / rows.top)])
+            point = np.append(v, [math.log(alpha), math.log(eta / function.top)])
             tries.append((float(function(point)[0]), point))
     return min(tries, key=lambda t: t[0])
 
@@ -113,16 +137,12 @@ def choose(rows: Rows, seed: int = 0, polish: int = 2, rounds: int = 150) -> Cho
         polish: how many of the fits to improve by descent on the promise.
         rounds: iterations of that descent.
     """
-    with jax.enable_x64(True):
-        function = promise(rows)
-        found = sorted((best_constants(rows, v, function) for v in fits(rows, seed)), key=lambda t: t[0])
-        best = found[0]
-        for _, point in found[:polish]:
-            end = minimize(
-                lambda p: [np.asarray(out, dtype=np.float64) for out in function(p)],
-                point, jac=True, method="L-BFGS-B", options={"maxiter": rounds},
-            )  # fmt: skip
-            if np.isfinite(end.fun) and float(end.fun) < best[0]:
-                best = (float(end.fun), np.asarray(end.x, dtype=np.float64))
+    function = Promise(rows)
+    found = sorted((best_constants(v, function) for v in fits(rows, seed)), key=lambda t: t[0])
+    best = found[0]
+    for _, point in found[:polish]:
+        end = minimize(function, point, jac=True, method="L-BFGS-B", options={"maxiter": rounds})
+        if np.isfinite(end.fun) and float(end.fun) < best[0]:
+            best = (float(end.fun), np.asarray(end.x, dtype=np.float64))
     value, point = best
     return Choice(point[:-2], math.exp(point[-2]), math.exp(point[-1]), value)

@@ -20,6 +20,7 @@ TOP_LEVEL = {
     "data_files": "data",
     "cli": "report",
     "cli_output": "report",
+    "cli_check": "report",
     "__init__": "report",
 }
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -21,6 +21,7 @@ TOP_LEVEL = {
     "data_built_in": "data",
     "cli": "report",
     "cli_output": "report",
+    "cli_check": "report",
     "__init__": "report",
     # The public faces of the monitors: they join a monitor and its report.
     "jax": "report",

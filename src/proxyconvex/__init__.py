@@ -70,7 +70,12 @@ _EXPORTS = {
     "Constant": "core.premises",
     "reduced": "core.reduced",
     "ReducedCondition": "core.reduced",
-    **dict.fromkeys(("certify", "tightest"), "checks.certify"),
+    "certify": "checks.certify",
+    "falsify": "checks.falsify",
+    "tightest": "checks.tightest",
+    **dict.fromkeys(
+        ("estimate", "estimate_mean", "estimate_noise", "smoothness_upper", "curvature_lower"), "checks.estimate"
+    ),
     **dict.fromkeys(("combine", "scale", "reparametrise", "regularise", "weaken", "bridge"), "core.calculus"),
     **dict.fromkeys(
         (

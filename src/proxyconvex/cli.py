@@ -1,4 +1,4 @@
-"""The command line: ``proxyconvex audit | plan | verify | watch | families | theorems | explain``."""
+"""The command line: ``proxyconvex audit | plan | check | verify | watch | families | theorems | explain``."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from . import __version__
+from .cli_check import check
 from .cli_output import print_alternatives, print_audit, print_families, print_plan, print_theorems
 from .core.errors import InvalidInputError
 from .synthesis.plan_types import Plan
@@ -228,6 +229,9 @@ def plan(
 def explain(make: Callable[[], Plan], quiet: bool) -> None:
     """Say for every theorem why it applies to this problem, or which premise fails, best promise first."""
     print_alternatives(Console(highlight=False), make())
+
+
+app.command()(check)
 
 
 @app.command()

@@ -62,6 +62,20 @@ def center_of(region: Region) -> Any:
     return None
 
 
+def inner_point(region: Region, start: Float[np.ndarray, " p"]) -> Float[np.ndarray, " p"]:
+    """A point of an intersection by projecting on its parts in turn (convex sets: that converges to one if there is one)."""
+    if not isinstance(region, Intersection):
+        return start
+    maps = [projection(p, flat(center_of(p))) for p in region.parts if center_of(p) is not None]
+    point = start[None]
+    for _ in range(300):
+        for m in maps:
+            point = m(point)
+        if inside_many(region, point)[0]:
+            break
+    return point[0]
+
+
 def radius_of(region: Region) -> float | None:
     """A typical distance from the centre to the boundary, or None for an unbounded region."""
     if isinstance(region, Ball):

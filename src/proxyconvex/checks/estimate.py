@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from ..core.conditions import Smooth
 from ..core.errors import InvalidInputError
 from ..core.evidence import Evidence
 from ..core.premises import Constant, Premise
@@ -62,6 +63,9 @@ def estimate(
     name = checked_name(condition, constant)
     if name == "alpha":
         raise InvalidInputError("constant", constant, "a constant with one side", "Each point allows an interval of exponents: use pc.tightest.")
+    if like is None and points is not None and len(points):
+        first = points[0]
+        like = first[0] if isinstance(condition, Smooth) and isinstance(first, tuple | list) and len(first) == 2 else first
     problem = ParameterProblem(condition, like)
     if points is None:
         rng = np.random.default_rng([seed, 0])

@@ -55,6 +55,11 @@ def with_value(condition: Premise, name: str, value: float) -> Premise:
     return dataclasses.replace(condition, **{name: float(value)})  # type: ignore[type-var]
 
 
+def moving_problem(condition: Premise, name: str, like: Any) -> ParameterProblem:
+    """The search problem with a constant that moves without compiling again (every constant but the exponent)."""
+    return ParameterProblem(condition, like, (with_value(condition, name, 1.0), with_value(condition, name, 2.0)))
+
+
 def critical_values(
     condition: Premise, name: str, points: Float[np.ndarray, "n p"], like: Any = None
 ) -> Float[np.ndarray, " n"]:
@@ -65,14 +70,11 @@ def critical_values(
     """
     if name == "alpha":
         return np.array([_critical_alpha(condition, x, like) for x in points])
-    ends = (1.0, 2.0)
-    slacks = []
-    for end in ends:
-        problem = ParameterProblem(with_value(condition, name, end), like)
-        slacks.append(problem.values(points).slack)
+    problem = moving_problem(condition, name, like)
+    first, second = (problem.at(condition, value).values(points).slack for value in (1.0, 2.0))
     with np.errstate(all="ignore"):
-        slope = slacks[1] - slacks[0]
-        root = ends[0] - slacks[0] / slope
+        slope = second - first
+        root = 1.0 - first / slope
     expected = STRONGER[type(condition)][name] * slope < 0  # a stronger claim has less slack
     return np.where(np.isfinite(root) & expected, root, np.nan)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +33,7 @@ def falsify(
     progress: Callable[[str, int], None] | None = None,
     scheduler: Any = None,
     jobs: int = 1,
+    checkpoint: str | os.PathLike[str] | None = None,
 ) -> Verdict:
     """Search for a point at which a condition fails.
 
@@ -55,6 +58,7 @@ def falsify(
         progress: called with what is being tried and the number of evaluations so far.
         scheduler: a `dask.distributed.Client`, or the address of a scheduler: rounds of the search run there.
         jobs: number of processes for the search on this machine (needs Dask; 1: none).
+        checkpoint: a file that keeps the state; an interrupted search with the same seed continues from it.
 
     Returns:
         FALSIFIED with evidence CERTIFIED and a witness; NOT_FALSIFIED with evidence SAMPLED, saying what was tried (which proves
@@ -71,7 +75,7 @@ def falsify(
         raise InvalidInputError("seconds", seconds, "a time > 0, or None")
     start = time.monotonic()
     deadline = None if seconds is None else start + seconds
-    search = Search(problem, seed, int(budget), deadline, progress)
+    search = Search(problem, seed, int(budget), deadline, progress, None if checkpoint is None else Path(checkpoint))
     if scheduler is not None or jobs > 1:
         from .falsify_distributed import search_elsewhere
 
@@ -85,6 +89,13 @@ def falsify(
     if not shrink:
         return _falsified(search, found, found.point, found.confirmation, [], 0)
     return _simplified(search, found, int(budget), deadline)
+
+
+def search_once(problem: Problem, seed: int, budget: int | None) -> Verdict:
+    """The verdict of one search, without shrinking."""
+    search = Search(problem, seed, default_budget(problem.size) if budget is None else budget)
+    found = search.run()
+    return _not_found(search) if found is None else _falsified(search, found, found.point, found.confirmation, [], 0)
 
 
 def problem_of(condition: Premise | ReducedCondition, like: Any = None) -> Problem:
@@ -172,7 +183,7 @@ def _not_found(search: Search) -> Verdict:
     witness: dict[str, Any] = {
         "tried": dict(search.tried),
         "evaluations": search.evaluations,
-        "smallest_slack": search.worst,
+        "smallest_relative_slack": search.worst,
         "at": worst,
     }
     if seen is not None:
@@ -187,7 +198,7 @@ def _not_found(search: Search) -> Verdict:
         )
     return Verdict(
         Status.NOT_FALSIFIED,
-        f"No counterexample was found, which does not show that none exists. Tried with seed {search.seed}: {tried}. The smallest slack met was {search.worst:.6g}.",
+        f"No counterexample was found, which does not show that none exists. Tried with seed {search.seed}: {tried}. Relative to its terms, the smallest slack met was {search.worst:.3g}{' (negative only within rounding)' if search.worst < 0 else ''}.",
         Evidence.SAMPLED,
         witness,
     )

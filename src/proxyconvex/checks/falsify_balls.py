@@ -54,8 +54,12 @@ def enclose(function: Callable[..., Any], *points: Any) -> flint.arb:
         closed = jax.make_jaxpr(function)(*points)
         leaves = [np.asarray(x, float) for x in jax.tree.leaves(points)]
         machine = Machine()
-        with precision(PRECISION):
-            (result,) = machine.run(closed.jaxpr, closed.consts, [balls(x) for x in leaves])
+        try:
+            with precision(PRECISION):
+                (result,) = machine.run(closed.jaxpr, closed.consts, [balls(x) for x in leaves])
+        except (TypeError, ValueError, NotImplementedError, KeyError) as error:
+            # A number type or a parameter that this interpreter does not know: no enclosure, never a guess.
+            raise Unsupported(f"{type(error).__name__}: {error}") from error
     if result.size != 1 or result.dtype != object:
         raise Unsupported("the formula does not return one real number")
     return result.ravel()[0]
@@ -169,6 +173,8 @@ class Machine:
 def entering(value: Any) -> np.ndarray:
     """A constant of the formula: floats become exact balls, integers and truth values stay."""
     array = np.asarray(value)
+    if array.dtype == np.int8:
+        raise Unsupported("integers of eight bits")  # that type stands for truth values here
     if array.dtype == object or array.dtype == bool or np.issubdtype(array.dtype, np.integer):
         return array
     if np.issubdtype(array.dtype, np.floating):

@@ -18,11 +18,14 @@ from ..core.reduced import ReducedCondition
 FORM = "FILE.py:name, for example my_condition.py:cond"
 
 
-def load_condition(target: str) -> Premise | ReducedCondition:
-    """The condition that a file defines under a name.
+def load_condition(target: str) -> tuple[Premise | ReducedCondition, Any]:
+    """The condition that a file defines under a name, and what it defines as ``like``.
 
     Args:
         target: ``FILE.py:name``; the name may be left out if the file defines exactly one condition.
+
+    Returns:
+        The condition, and a point with the shape of its parameters (None unless the file defines ``like``).
 
     Raises:
         InvalidInputError: if there is no such file or name, it is no condition, or the file raises (the message then shows
@@ -33,7 +36,7 @@ def load_condition(target: str) -> Premise | ReducedCondition:
         path_text, name = target, ""
     path = Path(path_text)
     if not path.exists():
-        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.py")] if path.parent.is_dir() else [], n=3)
+        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.py")] if path.parent.is_dir() else [], n=3, cutoff=0.75)
         hint = f"Did you mean {', '.join(near)}?" if near else f"Looked in {path.parent.resolve()}."
         raise InvalidInputError("file", str(path), FORM, hint)
     if path.suffix != ".py" or path.is_dir():
@@ -42,7 +45,7 @@ def load_condition(target: str) -> Premise | ReducedCondition:
     found = {k: v for k, v in vars(module).items() if isinstance(v, Premise | ReducedCondition) and not k.startswith("_")}
     if not name:
         if len(found) == 1:
-            return next(iter(found.values()))
+            return next(iter(found.values())), vars(module).get("like")
         listed = ", ".join(found) or "none"
         raise InvalidInputError("name", None, FORM, f"Conditions in {path.name}: {listed}.")
     if not hasattr(module, name):
@@ -53,7 +56,7 @@ def load_condition(target: str) -> Premise | ReducedCondition:
     if not isinstance(value, Premise | ReducedCondition):
         hint = "Call it in the file, and name the result." if callable(value) else "Build one with pc.ProxyConvexity(...), pc.ProxyPL(...), pc.Smooth(...), or pc.ProxyConvexity.pointwise(...)."
         raise InvalidInputError(f"{path.name}:{name}", type(value).__name__, "a condition of proxyconvex", hint)
-    return value
+    return value, vars(module).get("like")
 
 
 def _run(path: Path) -> ModuleType:

@@ -15,10 +15,11 @@ from ..core.intervals import upper, upper_float
 from ..core.numbers import absolute, is_exact_point, map_point, norm_sq, subtract
 from ..core.premises import Premise, fit, gradient
 from ..core.regions import checked_point, exact_point
-from .candidates_regions import center_of, flat, inside_exactly, inside_many, projection, radius_of
+from .candidates_regions import center_of, flat, inner_point, inside_exactly, inside_many, projection, radius_of
 from .falsify_problem import Confirmation, Points, Problem, Values, fixed_batches, float_only
 
 _TINY = 1e-200
+_FAR = 1e6
 _FLOATS_AT_ONCE = 2**23
 _EXACT_SIZE = 2000
 
@@ -30,13 +31,16 @@ class ParameterProblem(Problem):
     Args:
         condition: with functions f, g, ... that JAX can trace.
         like: a point that shows the shape of the parameters; needed where neither a comparator nor a ball does.
+        moving: the condition with a constant set to 1 and to 2, in which the slack is affine: `at` then moves that constant
+            without compiling again.
 
     Raises:
         InvalidInputError: without a shape, or if JAX cannot trace the condition.
     """
 
-    def __init__(self, condition: Premise, like: Any = None) -> None:
+    def __init__(self, condition: Premise, like: Any = None, moving: tuple[Premise, Premise] | None = None) -> None:
         self.condition = condition
+        self._moving, self._value = moving, 1.0
         self.pair = isinstance(condition, Smooth)
         self.template = _template(condition, like)
         self.parameters = flat(self.template).size
@@ -49,14 +53,20 @@ class ParameterProblem(Problem):
         self.anchors = self._named_anchors(like)
         self._rows = max(1, min(256, _FLOATS_AT_ONCE // max(self._cost(), 1)))
 
+    def at(self, condition: Premise, value: float) -> ParameterProblem:
+        """The problem with the moving constant at a value (this object, changed)."""
+        self.condition, self._value, self.statement = condition, value, condition.record().statement
+        return self
+
     # --- shape and anchors ---
 
     def _inner_point(self, like: Any) -> Float[np.ndarray, " p"]:
         """A point of the region."""
         named = (getattr(self.condition, "comparator", None), center_of(self.condition.region), like)
         options = [flat(p) for p in named if p is not None] + [np.zeros(self.parameters)]
-        for point in options:
-            if point.size == self.parameters and inside_many(self.condition.region, point[None])[0]:
+        options = [p for p in options if p.size == self.parameters]
+        for point in [*options, inner_point(self.condition.region, np.mean(options, axis=0))]:
+            if inside_many(self.condition.region, point[None])[0]:
                 return point
         raise InvalidInputError(
             "region", str(self.condition.region), "a region with a known inner point",
@@ -98,21 +108,23 @@ class ParameterProblem(Problem):
 
     # --- values by JAX ---
 
-    def _sides(self, *points: Any) -> tuple[Any, Any, Any]:
+    def _sides(self, points: list[Any], value: Any) -> tuple[Any, Any, Any]:
         """Slack, the size of its two sides, and the sum of the sizes of its terms."""
         import jax.numpy as jnp
 
-        slack = jnp.asarray(self.condition.slack(*points), float).reshape(())
-        left, extra = _left_and_terms(self.condition, slack, *points)
+        if self._moving is None:
+            slack, left, extra = _parts(self.condition, *points)
+        else:
+            (slack, left, extra), (slack2, left2, _) = (_parts(c, *points) for c in self._moving)
+            slack, left = slack + (value - 1) * (slack2 - slack), left + (value - 1) * (left2 - left)
         right = left - slack
-        size = jnp.sqrt(left**2 + right**2 + _TINY)
-        return slack, size, absolute(left) + absolute(right) + extra
+        return slack, jnp.sqrt(left**2 + right**2 + _TINY), absolute(left) + absolute(right) + extra
 
-    def _objective(self, x: Any, raw: Any) -> tuple[Any, tuple[Any, Any, Any]]:
+    def _objective(self, x: Any, raw: Any, value: Any) -> tuple[Any, tuple[Any, Any, Any]]:
         import jax.numpy as jnp
 
         parts = jnp.split(x, 2) if self.pair else [x]
-        slack, size, terms = self._sides(*(self._unravel(p) for p in parts))
+        slack, size, terms = self._sides([self._unravel(p) for p in parts], value)
         return slack / jnp.where(raw, 1.0, size), (slack, terms, slack / size)
 
     def _cost(self) -> int:
@@ -121,13 +133,13 @@ class ParameterProblem(Problem):
 
         try:
             with jax.enable_x64(True):
-                jaxpr = jax.make_jaxpr(lambda x: self._objective(x, False)[1])(np.zeros(self.size))
+                jaxpr = jax.make_jaxpr(lambda x: self._objective(x, False, 1.0)[1])(np.zeros(self.size))
         except InvalidInputError:
             raise
         except Exception as error:
             raise InvalidInputError(
                 "condition", type(self.condition).__name__, "functions of w that JAX can trace",
-                f"Evaluating the slack raised {type(error).__name__}: {_first_line(error)}",
+                f"Evaluating the slack raised {type(error).__name__}: {_first_line(error)}. Use jax.numpy where numpy or math stand.",
             ) from error  # fmt: skip
         return _numbers(jaxpr.jaxpr) + self.size
 
@@ -135,7 +147,7 @@ class ParameterProblem(Problem):
     def _compiled_values(self) -> Callable[[Points], tuple[np.ndarray, ...]]:
         import jax
 
-        one = jax.jit(jax.vmap(lambda x: self._objective(x, False)[1]))
+        one = jax.jit(jax.vmap(lambda x: self._objective(x[:-1], False, x[-1])[1]))
         return fixed_batches(one, self._rows)
 
     @functools.cached_property
@@ -143,7 +155,7 @@ class ParameterProblem(Problem):
         import jax
 
         def one(x: Any) -> tuple[Any, ...]:
-            gradient, values = jax.grad(self._objective, has_aux=True)(x[:-1], x[-1] > 0)
+            gradient, values = jax.grad(self._objective, has_aux=True)(x[:-2], x[-2] > 0, x[-1])
             return (*values, gradient)
 
         return fixed_batches(jax.jit(jax.vmap(one)), self._rows)
@@ -153,7 +165,7 @@ class ParameterProblem(Problem):
         import jax
 
         with jax.enable_x64(True):
-            return Values.of(*self._compiled_values(points))
+            return Values.of(*self._compiled_values(self._with(points)))
 
     def gradients(self, points: Points, raw: Bool[np.ndarray, " n"]) -> tuple[Values, Points]:
         """By one compiled function, in batches."""
@@ -161,8 +173,12 @@ class ParameterProblem(Problem):
 
         with jax.enable_x64(True):
             flagged = np.concatenate([points, np.asarray(raw, float)[:, None]], axis=1)
-            slack, terms, relative, gradient = self._compiled_gradients(flagged)
+            slack, terms, relative, gradient = self._compiled_gradients(self._with(flagged))
         return Values.of(slack, terms, relative), np.nan_to_num(gradient, posinf=0.0, neginf=0.0)
+
+    def _with(self, columns: Points) -> Points:
+        """The moving constant as a last column."""
+        return np.concatenate([columns, np.full((len(columns), 1), self._value)], axis=1)
 
     @functools.cached_property
     def _compiled_descent(self) -> Callable[[Points], tuple[np.ndarray, ...]]:
@@ -201,7 +217,8 @@ class ParameterProblem(Problem):
     # --- region ---
 
     def project(self, points: Points) -> Points:
-        """Into the region (both points of a pair)."""
+        """Into the region (both points of a pair) and within `_FAR` of the origin, beyond which float64 sees nothing."""
+        points = np.clip(points, -_FAR, _FAR)
         if not self.pair:
             return self._project_one(points)
         return np.concatenate([self._project_one(x) for x in np.split(points, 2, axis=1)], axis=1)
@@ -251,6 +268,15 @@ class ParameterProblem(Problem):
             return None
 
 
+def _parts(condition: Premise, *points: Any) -> tuple[Any, Any, Any]:
+    """Slack, one side, and the sizes of terms that cancel inside a side."""
+    import jax.numpy as jnp
+
+    slack = jnp.asarray(condition.slack(*points), float).reshape(())
+    left, extra = _left_and_terms(condition, slack, *points)
+    return slack, left, extra
+
+
 def _left_and_terms(condition: Premise, slack: Any, *points: Any) -> tuple[Any, Any]:
     """One side of the inequality (the other is it minus the slack), and the sizes of terms that cancel inside a side."""
     w = points[0]
@@ -288,7 +314,8 @@ def _template(condition: Premise, like: Any) -> Any:
             return map_point(lambda x: np.asarray(x, float), point)
     raise InvalidInputError(
         "like", None, "a point with the shape of the parameters",
-        "The condition names no comparator and its region no centre: pass like=w0 (any point of the right shape).",
+        "The condition names no comparator and its region no centre: pass like=w0, any point of the right shape (in a file for "
+        "`proxyconvex check`, define like = w0).",
     )  # fmt: skip
 
 

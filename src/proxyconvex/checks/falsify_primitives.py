@@ -112,6 +112,8 @@ ELEMENTWISE: dict[str, Callable[..., np.ndarray]] = {
     "square": _each(lambda a: a * a if not a.contains(0) else a**2),
     "sqrt": _each(lambda a: a.sqrt()),
     "rsqrt": _each(lambda a: a.rsqrt()),
+    "floor": _each(lambda a: a.floor()),
+    "ceil": _each(lambda a: a.ceil()),
     "cbrt": _each(lambda a: a.root(3) if a >= 0 else -((-a).root(3))),
     "exp": _each(lambda a: a.exp()),
     "exp2": _each(lambda a: arb(2) ** a),
@@ -215,6 +217,9 @@ def _convert(equation: Any, x: np.ndarray) -> np.ndarray:
         return _each(lambda v: arb(0.5, 0.5) if v == UNDECIDED else arb(int(v)))(x)
     if x.dtype == object and target == np.float64:
         return x
+    if x.dtype == object and np.issubdtype(target, np.integer) and all(a.is_integer() for a in x.ravel()):
+        whole = np.array([int(float(a.mid())) for a in x.ravel()], dtype=target)  # exact far beyond any index
+        return whole.reshape(x.shape)
     raise Unsupported(f"a conversion to {target}, which rounds")
 
 

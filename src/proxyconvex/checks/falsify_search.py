@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
@@ -32,9 +34,11 @@ class Search:
     Attributes:
         problem: what is searched.
         seed: of all randomness.
+        worst: smallest slack met, relative to the sum of the sizes of its terms.
         budget: most evaluations of the slack.
         deadline: `time.monotonic()` at which to stop, or None.
         progress: called with a sentence and the evaluations so far.
+        checkpoint: a file that keeps the number of rounds done; a search with the same statement and seed continues there.
     """
 
     problem: Problem
@@ -42,6 +46,8 @@ class Search:
     budget: int
     deadline: float | None = None
     progress: Callable[[str, int], None] | None = None
+    checkpoint: Path | None = None
+    rounds: int = 0
     evaluations: int = 0
     tried: dict[str, int] = field(default_factory=dict)
     worst: float = np.inf
@@ -64,18 +70,52 @@ class Search:
             first_round: number of the first round; rounds with different numbers use independent randomness.
             rounds: how many, or None for as many as the budget allows.
         """
-        if first_round == 0:
+        number = max(first_round, self._resumed())
+        if number == 0:
             points = structured_points(self.problem, np.random.default_rng([self.seed, 0]))
             found = self.consider(points, "structured points")
             if found:
                 return found
-        number = first_round
+        saved = time.monotonic()
         while not self.exhausted and (rounds is None or number < first_round + rounds):
             number += 1
             found = self._round(np.random.default_rng([self.seed, number]), number)
             if found:
                 return found
+            self.rounds = number
+            if self.checkpoint is not None and time.monotonic() - saved > 1:
+                self._save()
+                saved = time.monotonic()
+        if self.checkpoint is not None:
+            self._save()
         return None
+
+    @property
+    def _key(self) -> str:
+        return json.dumps([self.problem.statement, self.problem.size, self.seed])
+
+    def _save(self) -> None:
+        """Write what a later search needs to go on, atomically."""
+        if self.checkpoint is None:
+            return
+        partial = self.checkpoint.with_suffix(".partial.npz")
+        point = np.zeros(0) if self.worst_point is None else self.worst_point
+        numbers = np.array([self.rounds, self.evaluations, self.worst])
+        np.savez(partial, key=np.array(self._key), numbers=numbers, point=point, tried=np.array(json.dumps(self.tried)))
+        partial.replace(self.checkpoint)
+
+    def _resumed(self) -> int:
+        """The number of rounds that an earlier search of the same kind has done."""
+        if self.checkpoint is None or not self.checkpoint.exists():
+            return 0
+        with np.load(self.checkpoint) as stored:
+            if "numbers" not in stored or str(stored["key"]) != self._key:
+                return 0
+            rounds, evaluations, worst = stored["numbers"].tolist()
+            self.tried = json.loads(str(stored["tried"]))
+            self.worst_point = stored["point"] if stored["point"].size else None
+        self.rounds, self.evaluations, self.worst = int(rounds), int(evaluations), worst
+        return self.rounds
 
     def _round(self, rng: np.random.Generator, number: int) -> Found | None:
         rows = max(2, min(256 * min(number, 8), self.budget // 16, 2**22 // self.problem.size))
@@ -216,9 +256,10 @@ class Search:
         merged = self._best + [(float(values.relative[i]), points[i].copy()) for i in order]
         merged.sort(key=lambda pair: pair[0])
         self._best = merged[: _KEEP if self.problem.size <= 2**14 else 4]
-        i = int(np.argmin(values.slack))
-        if values.slack[i] < self.worst:
-            self.worst, self.worst_point = float(values.slack[i]), points[i].copy()
+        ratio = values.slack / np.maximum(values.terms, 1e-300)
+        i = int(np.argmin(ratio))
+        if ratio[i] < self.worst:
+            self.worst, self.worst_point = float(ratio[i]), points[i].copy()
 
 
 def lowest_curvature(

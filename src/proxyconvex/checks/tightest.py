@@ -11,8 +11,8 @@ from ..core.errors import InvalidInputError
 from ..core.evidence import Evidence, Status, Verdict
 from ..core.premises import Premise
 from ..core.reduced import ReducedCondition
-from .estimate_constants import NON_NEGATIVE, POSITIVE, STRONGER, checked_name, critical_value, value_of, with_value
-from .falsify import falsify
+from .estimate_constants import NON_NEGATIVE, POSITIVE, STRONGER, checked_name, critical_value, moving_problem, value_of, with_value
+from .falsify import falsify, search_once
 
 
 @dataclass(frozen=True)
@@ -162,6 +162,7 @@ class _Hunt:
         self.counterexample: Verdict | None = None
         self.search: Verdict | None = None
         self.searches = 0
+        self.problem = None if name == "alpha" else moving_problem(condition, name, like)
         self.last = value_of(condition, name)
 
     def look(self, value: float) -> None:
@@ -171,7 +172,10 @@ class _Hunt:
         if self.progress:
             self.progress(f"searching at {self.name} = {value:.8g}", self.searches)
         claim = with_value(self.condition, self.name, value)
-        verdict = falsify(claim, seed=self.seed, budget=self.budget, like=self.like, shrink=False)
+        if self.problem is None:
+            verdict = falsify(claim, seed=self.seed, budget=self.budget, like=self.like, shrink=False)
+        else:
+            verdict = search_once(self.problem.at(claim, value), self.seed, self.budget)
         if verdict.status is not Status.FALSIFIED:
             self.kept, self.search = value, verdict
             return
@@ -192,7 +196,8 @@ class _Hunt:
         if (self.name in POSITIVE and better <= 0) or (self.name in NON_NEGATIVE and better < 0):
             return
         claim = with_value(self.condition, self.name, better)
-        confirmation = problem_of(claim, self.like).confirm(verdict.witness["flat"])
+        problem = problem_of(claim, self.like) if self.problem is None else self.problem.at(claim, better)
+        confirmation = problem.confirm(verdict.witness["flat"])
         if confirmation.holds:
             witness = verdict.witness | {"slack_upper": confirmation.upper, "confirmed_by": confirmation.how}
             sentence = f"{claim.record().statement.rstrip('.')} is false at {verdict.witness['reproduce']}: the slack is at most {confirmation.upper:.6g} < 0 ({confirmation.how})."

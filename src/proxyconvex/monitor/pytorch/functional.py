@@ -8,6 +8,8 @@ training that follows draws what it would have drawn.
 from __future__ import annotations
 
 import contextlib
+import functools
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, final
 
@@ -102,6 +104,7 @@ class Functional:
 
     def jvp(self, inputs: Any, direction: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Outputs ``N(w)`` and the derivative ``D N(w)[direction]`` by forward differentiation."""
+        _load_decompositions()
         with untouched_random_state(self.device), _differentiable_kernels(self.recurrent), torch.no_grad():
             with forward_ad.dual_level():
                 dual = [
@@ -151,6 +154,14 @@ class Functional:
         finally:
             for m, mode in modes.items():
                 m.training = mode
+
+
+@functools.cache
+def _load_decompositions() -> None:
+    """The first dual number makes torch load rules through its own deprecated `torch.jit.script`; its warning is not the user's."""
+    with warnings.catch_warnings(), forward_ad.dual_level():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        forward_ad.make_dual(torch.zeros(1), torch.zeros(1))
 
 
 def split_batch(value: Any, start: int, stop: int) -> Any:

@@ -409,6 +409,16 @@ class TorchMonitor:
         """T7 against the average of the iterates, once the run was closed with the comparator ``"average"``."""
         return None if self._average is None else self._average.result
 
+    @property
+    def writes(self) -> bool:
+        """Whether this process writes the log (rank 0 of a distributed run)."""
+        return self.recorder is None or self.recorder.exchange.writer
+
+    def settle(self) -> None:
+        """Complete the last step at the weights as they are now; `state_dict` and the report do it. On every rank."""
+        if self.recorder is not None and not self._closed:
+            self.recorder.settle()
+
     def state_dict(self) -> dict[str, Any]:
         """What to put into a checkpoint, after ``optimizer.step``; on every rank (each keeps its own)."""
         if self.recorder is None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from . import weight_layers, weight_two_layer
+from . import weight_layers, weight_loss, weight_two_layer
 from .activations import Activation
 from .claims import show
 from .errors import CheckError
@@ -165,7 +165,7 @@ def _two_layer(subject: Subject, nu: float | None, shells: int) -> dict[str, Cal
     return {
         "margin": supervised(lambda: here.margins(c, region).min()),
         "tangent-margin": supervised(lambda: sub_down(c.low, here.tangent_decrease(c, region)).min()),
-        "loss": supervised(lambda: here.loss(c, region)),
+        "loss": supervised(lambda: weight_loss.loss(c, region)),
         "tangent-loss": supervised(lambda: here.tangent_loss(c, region, nu)),
         # 1 / n rounds by half an ulp; the next float above covers it.
         "mean-tangent-decrease": supervised(

@@ -102,8 +102,8 @@ class Region:
                 raise CheckError("region", "radii must be finite and >= 0")
 
 
-def examine(x: Array, y: Array, v: Array, signs: Array, phi: Activation) -> Center:
-    """The centre's margins, slopes and norms.
+def checked(x: Array, y: Array, v: Array, signs: Array) -> tuple[Array, Array, Array, Array]:
+    """The arrays as float64.
 
     Raises:
         CheckError: for arrays that do not fit together, targets or signs other than -1 and +1.
@@ -114,6 +114,16 @@ def examine(x: Array, y: Array, v: Array, signs: Array, phi: Activation) -> Cent
     for what, values, count in (("targets", y, len(x)), ("signs", signs, len(v))):
         if values.shape != (count,) or not np.isin(values, (-1.0, 1.0)).all():
             raise CheckError(STEP, f"{what} must be {count} numbers -1 or +1")
+    return x, y, v, signs
+
+
+def examine(x: Array, y: Array, v: Array, signs: Array, phi: Activation) -> Center:
+    """The centre's margins, slopes and norms.
+
+    Raises:
+        CheckError: for arrays that do not fit together, targets or signs other than -1 and +1.
+    """
+    x, y, v, signs = checked(x, y, v, signs)
     ends, squares = np.empty((len(x), 2)), np.empty(len(x))
     for rows in blocks(len(x), len(v)):
         z, e = matmul_enclosure(x[rows], v.T)
@@ -225,7 +235,7 @@ def joint_decrease(center: Center, region: Region, weights: Array, nu: float | N
         raise CheckError(weight_flips.STEP, "the weights must be numbers >= 0, one per row")
     best = np.inf
     if center.phi.smooth:
-        spread = [_spread_upper(center, np.where(center.y == s, weights, 0.0)) for s in (1.0, -1.0)]
+        spread = [spread_upper(center, np.where(center.y == s, weights, 0.0)) for s in (1.0, -1.0)]
         factor = to_float_up(center.phi.curvature / (2 * sqrt_lower(len(center.v))))
         if region.radius is not None:
             square = mul_up(region.radius, region.radius)
@@ -252,7 +262,7 @@ def tabulate(center: Center, weights: Array) -> weight_flips.Flips:
     )
 
 
-def _spread_upper(center: Center, weights: Array) -> float:
+def spread_upper(center: Center, weights: Array) -> float:
     """Upper bound on ``lambda_max(sum_i c_i x_i x_i')``, from the smaller Gram matrix."""
     rows = np.flatnonzero(weights > 0)
     if not len(rows):
@@ -401,7 +411,7 @@ def loss(center: Center, region: Region) -> float:
     if region.radius is None:
         return row_by_row
     weights = chord_weights(center.low, np.maximum(alone, 0.0))
-    spread = mul_up(_spread_upper(center, weights), sum_bounds(weights)[1])
+    spread = mul_up(spread_upper(center, weights), sum_bounds(weights)[1])
     move = mul_up(next_up(np.sqrt(spread)), region.radius)
     return min(row_by_row, float(add_up(mean_bounds(softplus_bounds(-center.low)[1])[1], move)))
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float
 
 from proxyconvex_checker import weight_flips, weight_two_layer
+from proxyconvex_checker.activations import Activation as CheckedActivation
 from proxyconvex_checker.errors import CheckError
+from proxyconvex_checker.rounding import norm_upper
 
 from ..core.errors import InvalidInputError
 from ..families.activations import Activation
@@ -25,16 +28,29 @@ class JointFlipBound:
     Attributes:
         value: certified upper bound on ``sum_i c_i Delta_i^+`` over the ball.
         nu: the scalar that proves it.
-        row_by_row: the same sum bounded one row at a time (``sum_i c_i D_i``), for comparison.
-        decreases: ``D_i``, the certified bound for row i alone, shape (n,).
         weights: ``c_i``, shape (n,).
+        arrays: inputs, targets, centre and signs.
+        slope: the leak c of the activation.
+        radius: of the ball.
     """
 
     value: float
     nu: float
-    row_by_row: float
-    decreases: Float[Array, " n"]
     weights: Float[Array, " n"]
+    arrays: tuple[Array, Array, Array, Array] = field(repr=False)
+    slope: float = field(repr=False)
+    radius: float = field(repr=False)
+
+    @cached_property
+    def decreases(self) -> Float[Array, " n"]:
+        """``D_i``, the certified bound for row i alone (fractional knapsack), shape (n,); computed when asked for."""
+        network = weight_two_layer.examine(*self.arrays, CheckedActivation("leaky-relu", self.slope, 1.0))
+        return weight_two_layer.tangent_decrease(network, weight_two_layer.Region(self.radius))
+
+    @property
+    def row_by_row(self) -> float:
+        """The same sum bounded one row at a time, ``sum_i c_i D_i``, for comparison."""
+        return float(np.dot(self.weights, self.decreases))
 
     @property
     def gain(self) -> float:
@@ -83,21 +99,17 @@ def joint_flip_bound(
         )
     n = len(inputs)
     c = np.full(n, np.nextafter(1 / n, 1.0)) if weights is None else np.asarray(weights, float)
+    slope = checked_activation(activation).slope
     try:
-        network = weight_two_layer.examine(
-            np.asarray(inputs, float),
-            np.asarray(targets, float),
-            np.asarray(center, float),
-            paired_signs(len(center)) if signs is None else np.asarray(signs, float),
-            checked_activation(activation),
+        x, y, v, a = weight_two_layer.checked(
+            inputs, targets, center, paired_signs(len(center)) if signs is None else signs
         )
-        region = weight_two_layer.Region(float(radius))
-        flips = weight_two_layer.tabulate(network, c)
+        weight_two_layer.Region(float(radius))
+        flips = weight_flips.tabulate(x, y, v, a, slope, np.asarray(norm_upper(x, axis=1)), c)
         nu = weight_flips.best_nu(flips, float(radius)) if nu is None else float(nu)
         value = weight_flips.total_decrease(flips, nu, float(radius))
-        alone = weight_two_layer.tangent_decrease(network, region)
     except CheckError as error:
         raise InvalidInputError(
             error.step, "these arguments", "arrays and numbers that fit together", error.message
         ) from error
-    return JointFlipBound(value, nu, float(np.dot(c, alone)), alone, c)
+    return JointFlipBound(value, nu, c, (x, y, v, a), slope, float(radius))

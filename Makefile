@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: help install dev torch demo test lint format docs bench clean
+.PHONY: help install dev torch full demo test lint format docs bench clean
 
 help:
 	@echo "make demo    plan, train, audit and certify a guarantee on real data; writes runs/demo/report.html"
@@ -25,33 +25,40 @@ $(VENV)/.torch: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet "torch==2.13.0"
 	@touch $@
 
+# Everything the tests use. PyTorch is there already, so nothing asks for another build of it.
+$(VENV)/.full: $(VENV)/.torch
+	$(BIN)/python -m pip install --quiet --editable ".[torch,lightning,huggingface,optax,tensorboard,dask,exact]"
+	@touch $@
+
 install: $(BIN)/proxyconvex
 
 dev: $(VENV)/.dev
 
 torch: $(VENV)/.torch
 
+full: $(VENV)/.full
+
 demo: install
 	$(BIN)/proxyconvex audit breast-cancer --family two-layer-ntk --budget 2min --out runs/demo
 	$(BIN)/proxyconvex verify runs/demo/certificate.json
 	@echo "Open runs/demo/report.html"
 
-test: dev
+test: full
 	$(BIN)/python -m pytest
 
 lint: dev
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks examples
+	$(BIN)/ruff format --check src tests benchmarks examples
 	$(BIN)/pyright
 
 format: dev
-	$(BIN)/ruff check --fix src tests benchmarks
-	$(BIN)/ruff format src tests benchmarks
+	$(BIN)/ruff check --fix src tests benchmarks examples
+	$(BIN)/ruff format src tests benchmarks examples
 
 docs: dev
 	$(BIN)/mkdocs build --strict --site-dir site
 
-bench: torch
+bench: full
 	$(BIN)/python benchmarks/run_all.py
 
 clean:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core.errors import InvalidInputError
 from ..core.expressions import Expression
 from .certify_program import Gradient, Program
 from .intervals import Own
@@ -247,17 +248,18 @@ def on_dask(scheduler: Any) -> Runner:
 
     A chunk is a deterministic function of its boxes, so a task that is retried or run twice changes nothing.
     """
-    from distributed import Client, get_client
-
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise InvalidInputError("scheduler", scheduler, "None", "Install Dask with: pip install 'dask[distributed]'.") from error
     client = scheduler if isinstance(scheduler, Client) else Client(scheduler)
-    del get_client
 
     def run(task: Task, chunks: list[tuple[Array, Array]]) -> Iterator[Outcome]:
         if len(chunks) < 2:
             yield from serial(task, chunks)
             return
-        shared = client.scatter(task, broadcast=True)
-        futures = [client.submit(examine, shared, lo, hi, pure=False) for lo, hi in chunks]
+        # The task is a few kilobytes and goes with every chunk: scattered data may be released between two levels.
+        futures = [client.submit(examine, task, lo, hi, pure=False) for lo, hi in chunks]
         for future in futures:
             yield future.result()
 

@@ -45,10 +45,9 @@ def test_one_percent_beyond_the_truth_is_found_with_every_seed(specimen):
 @pytest.mark.slow
 @pytest.mark.parametrize("specimen", ZOO, ids=lambda s: s.name)
 def test_the_truth_is_not_refuted(specimen):
-    search = Search(problem_of(specimen.true(), specimen.like), 0, 8_000)
+    search = Search(problem_of(specimen.true(), specimen.like), 0, 6_000)
     assert search.run() is None
     assert search.unconfirmed is None or search.unconfirmed.confirmation.how != "float64 only"
-    assert search.worst > -1e-9
 
 
 def test_planted_and_true_lie_on_the_two_sides():

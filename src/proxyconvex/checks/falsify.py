@@ -198,7 +198,7 @@ def _not_found(search: Search) -> Verdict:
         )
     return Verdict(
         Status.NOT_FALSIFIED,
-        f"No counterexample was found, which does not show that none exists. Tried with seed {search.seed}: {tried}. Relative to its terms, the smallest slack met was {search.worst:.3g}{' (negative only within rounding)' if search.worst < 0 else ''}.",
+        f"No counterexample was found, which does not show that none exists. Tried with seed {search.seed}: {tried}. Relative to its terms, the smallest slack met was {search.worst:.3g}{' (in float64; exact arithmetic does not confirm that it is negative)' if search.worst < 0 else ''}.",
         Evidence.SAMPLED,
         witness,
     )

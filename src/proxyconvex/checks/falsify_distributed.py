@@ -6,6 +6,9 @@ The answer is that of the lowest round that found something, which does not depe
 from __future__ import annotations
 
 import contextlib
+import functools
+import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,8 +35,6 @@ def search_elsewhere(search: Search, condition: Any, like: Any, scheduler: Any, 
     used = max(search.evaluations, 1)
     per_task = max(1, search.budget // 24)
     tasks = max(1, min(24, (search.budget - used) // per_task))
-    import time
-
     left = None if search.deadline is None else max(0.1, search.deadline - time.monotonic())
     payload = _packed(condition, like)
     with _client(scheduler, jobs) as client:
@@ -59,8 +60,6 @@ def search_elsewhere(search: Search, condition: Any, like: Any, scheduler: Any, 
 
 
 def _packed(condition: Any, like: Any) -> bytes:
-    import sys
-
     import cloudpickle
 
     module = getattr(condition, "__module__", None)
@@ -75,17 +74,20 @@ def _packed(condition: Any, like: Any) -> bytes:
         ) from error  # fmt: skip
 
 
-def _task(payload: bytes, seed: int, first_round: int, budget: int, seconds: float | None) -> dict[str, Any]:
-    """Some rounds of a search, on a worker."""
-    import time
-
+@functools.lru_cache(maxsize=2)
+def _problem(payload: bytes) -> Any:
+    """The search problem of a packed condition; compiled once per worker, not once per task."""
     import cloudpickle
 
     from .falsify import problem_of
 
-    condition, like = cloudpickle.loads(payload)
+    return problem_of(*cloudpickle.loads(payload))
+
+
+def _task(payload: bytes, seed: int, first_round: int, budget: int, seconds: float | None) -> dict[str, Any]:
+    """Some rounds of a search, on a worker."""
     deadline = None if seconds is None else time.monotonic() + seconds
-    search = Search(problem_of(condition, like), seed, budget, deadline)
+    search = Search(_problem(payload), seed, budget, deadline)
     found = search.run(first_round)
     return {
         "found": found,

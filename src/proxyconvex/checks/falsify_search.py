@@ -15,7 +15,7 @@ from .candidates import random_points, structured_points
 from .falsify_problem import Confirmation, Points, Problem, Values
 
 _KEEP = 48
-_CONFIRMATIONS = 12
+_CONFIRMATIONS = 200
 
 
 @dataclass
@@ -88,7 +88,7 @@ class Search:
                 saved = time.monotonic()
         if self.checkpoint is not None:
             self._save()
-        return None
+        return self.last_look()
 
     @property
     def _key(self) -> str:
@@ -241,15 +241,29 @@ class Search:
         ratio = values.slack / np.maximum(values.terms, 1e-300)
         suspects = np.flatnonzero((ratio < -self.problem.scale_of_rounding()) & self.problem.inside(points))
         for i in suspects[np.argsort(ratio[suspects], kind="stable")][:3]:
-            if self._confirmations >= _CONFIRMATIONS:
+            # Rounding can look like a violation; confirming many such points of many parameters would take long.
+            if self._confirmations >= max(12, min(_CONFIRMATIONS, 10**6 // self.problem.size)):
                 break
-            confirmation = self.problem.confirm(points[i])
-            if confirmation.holds:
-                return Found(points[i].copy(), confirmation, origin)
-            self._confirmations += 1
-            if confirmation.how == "float64 only" and self.unconfirmed is None:
-                self.unconfirmed = Found(points[i].copy(), confirmation, origin)
+            found = self._confirmed(points[i], origin)
+            if found:
+                return found
         return None
+
+    def _confirmed(self, point: Float[np.ndarray, " p"], origin: str) -> Found | None:
+        """The violation, if arithmetic outside XLA confirms it."""
+        confirmation = self.problem.confirm(point)
+        if confirmation.holds:
+            return Found(point.copy(), confirmation, origin)
+        self._confirmations += 1
+        if confirmation.how == "float64 only" and np.isfinite(confirmation.upper) and self.unconfirmed is None:
+            self.unconfirmed = Found(point.copy(), confirmation, origin)
+        return None
+
+    def last_look(self) -> Found | None:
+        """Confirm the worst point of the whole search where it looks negative: what is reported of it was then checked."""
+        if self.worst_point is None or not self.worst < 0 or not self.problem.inside(self.worst_point[None])[0]:
+            return None
+        return self._confirmed(self.worst_point, "the worst point of the search")
 
     def _remember(self, points: Points, values: Values) -> None:
         order = np.argsort(values.relative, kind="stable")[:8]
@@ -257,8 +271,8 @@ class Search:
         merged.sort(key=lambda pair: pair[0])
         self._best = merged[: _KEEP if self.problem.size <= 2**14 else 4]
         ratio = values.slack / np.maximum(values.terms, 1e-300)
-        i = int(np.argmin(ratio))
-        if ratio[i] < self.worst:
+        i = int(np.argmin(np.where(values.terms > 1e-250, ratio, np.inf)))
+        if ratio[i] < self.worst and values.terms[i] > 1e-250:
             self.worst, self.worst_point = float(ratio[i]), points[i].copy()
 
 

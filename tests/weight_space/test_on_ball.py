@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import runpy
+from pathlib import Path
+
 import numpy as np
 import pytest
 import weight_oracles as oracle
@@ -95,3 +98,11 @@ def test_targets_are_needed():
     x, _, v, _, _ = two_layer()
     with pytest.raises(pc.InvalidInputError, match="targets"):
         pc.certify_on_ball(pc.TwoLayerNetwork(ACTIVATIONS[0]), pc.Ball(v, 0.5), x, None)
+
+
+def test_the_example_runs(capsys):
+    example = Path(__file__).parents[2] / "examples" / "weight_space.py"
+    runpy.run_path(str(example), run_name="__main__")
+    printed = capsys.readouterr().out
+    assert "FALSIFIED" in printed
+    assert "ACCEPTED" in printed

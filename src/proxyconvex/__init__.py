@@ -51,6 +51,7 @@ _EXPORTS = {
     **dict.fromkeys(("WeightSpace", "TwoLayerNetwork", "DenseNetwork"), "checks.weight_space"),
     **dict.fromkeys(("Layers", "layer_bounds", "hessian_bound"), "checks.layer_bounds"),
     "joint_flip_bound": "checks.joint_flips",
+    "certify_on_ball": "checks.weight_premises",
     **dict.fromkeys(
         ("ProxyConvexity", "ProxyPL", "Smooth", "BoundedBelow", "GradientGrowth", "Noise"), "core.conditions"
     ),

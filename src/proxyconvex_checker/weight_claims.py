@@ -218,12 +218,13 @@ def _dense(subject: Subject, nu: float | None, shells: int) -> dict[str, Callabl
 
 
 def region_words(subject: Subject) -> str:
-    """The region as a sentence says it; radii are rounded down, so that the sentence speaks of no more than was shown."""
+    """The region as a sentence says it, with its radii exactly."""
     parts, radii = [], subject.arrays.get("radii")
     if subject.radius is not None:
-        parts.append(f"Frobenius distance at most {show(subject.radius, lower=True, digits=12)} from V")
+        parts.append(f"Frobenius distance at most {subject.radius!r} from V")
     if radii is not None:
-        span = f"{show(radii.min(), lower=True)} to {show(radii.max(), lower=True)}"
+        low, high = float(radii.min()), float(radii.max())
+        span = repr(low) if low == high else f"{low!r} to {high!r}"
         each = "row" if subject.kind == TWO_LAYER else "layer"
         parts.append(f"every {each} within its own radius ({span}) of that of V")
     return " and ".join(parts)

@@ -10,7 +10,7 @@ import numpy as np
 
 from .errors import InvalidInputError
 from .evidence import Evidence
-from .numbers import lower, norm_upper, upper
+from .numbers import leaves, lower, norm_upper, subtract, upper
 from .premises import Constant, Premise, evaluate, fit, needed, require_callable
 from .regions import checked_point, distance_upper
 
@@ -206,7 +206,7 @@ class TangentMargins(Premise):
         import jax
 
         def formula(u: Any) -> Any:
-            outputs, change = jax.jvp(model, (u,), (fit(self.comparator, u) - u,))
+            outputs, change = jax.jvp(model, (u,), (subtract(fit(self.comparator, u), u),))
             return (self.targets * (outputs + change) - self.margins).min()
 
         return evaluate(formula, w)
@@ -240,7 +240,8 @@ class OutputGradient(Premise):
 
         def formula(u: Any) -> Any:
             jacobian = jax.jacrev(model)(u)
-            return fit(self.G, u) ** 2 - (jacobian.reshape(jacobian.shape[0], -1) ** 2).sum(axis=1).max()
+            squares: Any = sum((j.reshape(j.shape[0], -1) ** 2).sum(axis=1) for j in leaves(jacobian))
+            return fit(self.G, u) ** 2 - squares.max()
 
         return evaluate(formula, w)
 

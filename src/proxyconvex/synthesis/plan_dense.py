@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 MOST_STEPS = 2000
 LAYERS = ("all", "last")
 METHODS = ("normalised-gd", "gd", "gd-slope")
-SECONDS = 30.0
+SECONDS = 15.0
 """Time for which steps are planned by default, at the rate below."""
 FLOPS = 8e9
 
@@ -169,7 +169,7 @@ def plan_three_layer(
     dataset: Dataset,
     *,
     width: int | None = None,
-    activation: str = "relu",
+    activation: str | None = None,
     slope: float = 0.0,
     beta: float | None = None,
     output_scale: float = 1.0,
@@ -186,7 +186,7 @@ def plan_three_layer(
     Args:
         dataset: two classes, several classes, or numeric targets.
         width: neurons per hidden layer, even; 128 by default.
-        activation: any of the four.
+        activation: any of the four; ReLU by default for classes and softplus for numeric targets.
         slope: leak of the leaky activations.
         beta: sharpness of the smooth activations; 4 by default.
         output_scale: factor on the outputs.
@@ -208,6 +208,7 @@ def plan_three_layer(
         raise InvalidInputError("method", method, "gd", "The promise of this family is about the loss of plain gradient descent.")
     wish = _Wish(method, steps, "all", budget_seconds, progress)
     x, prepared = _features(dataset, preprocessing)
+    activation = activation or ("softplus" if dataset.task == "regression" else "relu")
     network = three_layer.network(
         _width(width), _outputs(dataset), _activation(activation, slope, beta), float(output_scale), False, seed
     )

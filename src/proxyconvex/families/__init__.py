@@ -1,6 +1,7 @@
 """The families: one published result per file."""
 
 from .base import Family, MarginProblem, Problem
+from .classical import LinearModel
 from .leaky_relu_hinge import LeakyReluHinge
 from .leaky_relu_noise import LeakyReluNoise
 from .links import Link
@@ -8,7 +9,7 @@ from .single_neuron import SingleNeuron
 from .two_layer_ntk import TwoLayerNTK
 
 FAMILIES: dict[str, type[Family]] = {
-    family.name: family for family in (LeakyReluHinge, LeakyReluNoise, SingleNeuron, TwoLayerNTK)
+    family.name: family for family in (LinearModel, LeakyReluHinge, LeakyReluNoise, SingleNeuron, TwoLayerNTK)
 }
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Family",
     "LeakyReluHinge",
     "LeakyReluNoise",
+    "LinearModel",
     "Link",
     "MarginProblem",
     "Problem",

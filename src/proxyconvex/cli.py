@@ -78,6 +78,10 @@ Budget = Annotated[
     str | None,
     typer.Option(help="Time for planning and training, e.g. 90s, 3min: the planner picks width and steps."),
 ]
+Sampling = Annotated[
+    str | None,
+    typer.Option(help="Order of the rows under sgd: cyclic or with-replacement (leaky-relu-hinge)."),
+]
 OnePass = Annotated[
     bool,
     typer.Option(
@@ -123,6 +127,7 @@ def _plan(
     method: MethodOption = None,
     steps: Steps = None,
     budget: Budget = None,
+    sampling: Sampling = None,
     one_pass: OnePass = False,
     delta: Delta = None,
     seed: Seed = None,

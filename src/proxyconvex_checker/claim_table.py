@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from .claim_premises import DISTANCE as _DISTANCE
+from .claim_table_classical import CLASSICAL
+from .claim_table_hinge import HINGE
+from .claim_table_neuron import NEURON
 from .claims import Claim, Premise
 
 _NOTES = "proxyconvexNotes"
@@ -18,14 +22,6 @@ def _tangent_margins(radius: str) -> Premise:
     )
 
 
-_DISTANCE = Premise(
-    "distance",
-    "The initial weights are within {R} of the comparator (where this is small beside the weights themselves, the "
-    "promise lives in the lazy regime).",
-    "CERTIFIED",
-    "ChizatOyallonBach2019",
-    "R",
-)
 _PROXY = Premise(
     "proxy-convexity",
     "Convexity of the loss in the output and these margins give <grad f(w), w - v> >= f(w) - h on that ball, "
@@ -302,4 +298,4 @@ LEAKY: dict[tuple[str, str, str | None], Claim] = {
     ),
 }
 
-CLAIMS: dict[tuple[str, str, str | None], Claim] = TWO_LAYER | LEAKY
+CLAIMS: dict[tuple[str, str, str | None], Claim] = TWO_LAYER | LEAKY | HINGE | NEURON | CLASSICAL

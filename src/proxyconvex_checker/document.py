@@ -22,7 +22,7 @@ FORMAT, SCHEMA = "proxyconvex-certificate", 1
 MAX_BYTES = 16 * 2**20
 MAX_ENTRIES = 2**27
 """Largest number of float64 entries of an array file (1 GiB)."""
-ACTIVATIONS = ("softplus", "smooth-leaky", "leaky-relu", "relu")
+ACTIVATIONS = ("softplus", "smooth-leaky", "leaky-relu", "relu", "sigmoid", "tanh")
 EVIDENCE = ("ASSUMED", "SAMPLED", "ON_TRACE", "CERTIFIED", "PROVED")
 MODES = ("every-run", "expectation", "probability")
 
@@ -359,7 +359,7 @@ def parse(raw: dict[str, Any]) -> dict[str, Any]:
     if math.prod(document["comparator"]["shape"]) > MAX_ENTRIES:
         raise CheckError("schema", f"comparator.shape describes more than {MAX_ENTRIES} numbers")
     activation = document["family"]["activation"]
-    if activation["name"] in ("softplus", "relu") and activation["slope"] != 0:
+    if activation["name"] in ("softplus", "relu", "sigmoid", "tanh") and activation["slope"] != 0:
         raise _refuse("family.activation.slope", activation["slope"], f"0 for {activation['name']}")
     method = document["method"]
     stochastic, normalised = method["name"] == "sgd", method["name"] == "normalised-gd"

@@ -89,7 +89,7 @@ Numbers = dict[str, float]
 
 
 @dataclass(frozen=True)
-class _Network:
+class Network:
     """The arrays and the activation's constants, with everything the theorems share."""
 
     x: np.ndarray
@@ -102,9 +102,11 @@ class _Network:
 
     @property
     def width(self) -> int:
+        """Number of neurons."""
         return len(self.w0)
 
     def signs(self) -> np.ndarray:
+        """Output signs, shape (m,)."""
         return np.where(np.arange(self.width) < (self.width + 1) // 2, 1.0, -1.0)
 
     def radius(self) -> float:
@@ -176,7 +178,8 @@ def _shortfall(q: np.ndarray) -> float:
     return mean_bounds(np.maximum(sub_up(1.0, q), 0.0))[1]
 
 
-def _positive(params: dict[str, Any], *names: str) -> None:
+def positive(params: dict[str, Any], *names: str) -> None:
+    """Refuse parameters that are not positive numbers."""
     for name in names:
         value = params[name]
         if not (isinstance(value, (int, float)) and np.isfinite(value) and value > 0):
@@ -184,10 +187,10 @@ def _positive(params: dict[str, Any], *names: str) -> None:
 
 
 def _error_form(
-    net: _Network, params: dict[str, Any], growth: Fraction
+    net: Network, params: dict[str, Any], growth: Fraction
 ) -> tuple[Numbers, np.ndarray, Fraction]:
     """Constants, charges and ``R^2`` of T3e, T3f and T6e; ``growth`` is the factor of ``mean p^2``."""
-    _positive(params, "T", "eta", "kappa")
+    positive(params, "T", "eta", "kappa")
     kappa, radius_sq = rational(params["kappa"]), net.distance_sq(params["kappa"])
     theta = to_float_up(rational(params["eta"]) * growth / kappa)
     q = net.margins(params["kappa"])
@@ -210,12 +213,12 @@ def _travel(params: dict[str, Any], radius_sq: Fraction) -> Fraction:
 # --- the theorems ------------------------------------------------------------------------------------------
 
 
-def _t3e(net: _Network, params: dict[str, Any]) -> Numbers:
+def _t3e(net: Network, params: dict[str, Any]) -> Numbers:
     constants, charge, radius_sq = _error_form(net, params, rational(net.radius()) ** 2)
     return constants | _average(params, charge, radius_sq)
 
 
-def _t3f(net: _Network, params: dict[str, Any]) -> Numbers:
+def _t3f(net: Network, params: dict[str, Any]) -> Numbers:
     top = net.covariance_top()
     constants, charge, radius_sq = _error_form(net, params, rational(top))
     return constants | {"lambda_max": top} | _average(params, charge, radius_sq)
@@ -227,7 +230,7 @@ def _average(params: dict[str, Any], charge: np.ndarray, radius_sq: Fraction) ->
     return {"charge": mean, "bound": bound, "error_bound": bound}
 
 
-def _t6e(net: _Network, params: dict[str, Any]) -> Numbers:
+def _t6e(net: Network, params: dict[str, Any]) -> Numbers:
     steps, u0, delta = params["T"], params["u0"], params["delta"]
     if params["eta"] != ONE_PASS_ETA:
         raise CheckError(STEP, f"eta = {params['eta']!r}; the step fixed in advance is {ONE_PASS_ETA!r}")
@@ -252,8 +255,8 @@ def _t6e(net: _Network, params: dict[str, Any]) -> Numbers:
     }
 
 
-def _t8(net: _Network, params: dict[str, Any]) -> Numbers:
-    _positive(params, "T", "c", "floor", "kappa", "k")
+def _t8(net: Network, params: dict[str, Any]) -> Numbers:
+    positive(params, "T", "c", "floor", "kappa", "k")
     omega = net.curvature_loss()
     q = mul_down(net.unit_margins(), params["kappa"])
     if omega:
@@ -279,8 +282,8 @@ def _t8(net: _Network, params: dict[str, Any]) -> Numbers:
     )
 
 
-def _t1(net: _Network, params: dict[str, Any]) -> Numbers:
-    _positive(params, "T", "eta")
+def _t1(net: Network, params: dict[str, Any]) -> Numbers:
+    positive(params, "T", "eta")
     if net.name != "smooth-leaky":
         raise CheckError(STEP, f"T1 needs a smooth activation; {net.name} has a kink")
     eta, top = rational(params["eta"]), net.covariance_top()
@@ -306,8 +309,8 @@ def _t1(net: _Network, params: dict[str, Any]) -> Numbers:
     }
 
 
-def _t3(net: _Network, params: dict[str, Any]) -> Numbers:
-    _positive(params, "T", "eta", "kappa")
+def _t3(net: Network, params: dict[str, Any]) -> Numbers:
+    positive(params, "T", "eta", "kappa")
     kappa, top, radius_sq = rational(params["kappa"]), net.radius(), net.distance_sq(params["kappa"])
     theta = rational(params["eta"]) * rational(top) ** 2 / kappa
     if not theta < 2:
@@ -358,6 +361,13 @@ def derive(
     if theorem not in _THEOREMS:
         known = ", ".join(sorted(_THEOREMS))
         raise CheckError(STEP, f"no theorem {theorem} for this family; there are {known}")
+    return _THEOREMS[theorem](check_arrays(x, y, w0, activation, comparator), params)
+
+
+def check_arrays(
+    x: np.ndarray, y: np.ndarray, w0: np.ndarray, activation: dict[str, Any], comparator: np.ndarray
+) -> Network:
+    """The network and the data, after shapes and ranges have been checked; arguments as for `derive`."""
     x, y, w0, u = finite(x, "x"), finite(y, "y"), finite(w0, "w0"), finite(comparator, "u")
     fits = x.ndim == 2 and w0.ndim == 2 and y.shape == x.shape[:1] and u.shape == x.shape[1:] == w0.shape[1:]
     if not fits:
@@ -369,4 +379,4 @@ def derive(
         raise CheckError(STEP, f"the activation {name} has no slope bounded away from 0")
     if not 0 < slope <= 1 or not (np.isfinite(beta) and beta > 0):
         raise CheckError(STEP, f"slope {slope!r} is not in (0, 1] or beta {beta!r} is not positive")
-    return _THEOREMS[theorem](_Network(x, y, w0, u, name, float(slope), float(beta)), params)
+    return Network(x, y, w0, u, name, float(slope), float(beta))

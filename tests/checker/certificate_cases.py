@@ -75,9 +75,10 @@ def plan(
     comparator: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray],
     says: tuple[str, str, Evidence],
     prep: SimpleNamespace | None = None,
+    data: SimpleNamespace | None = None,
 ) -> SimpleNamespace:
     """What `write_certificate` needs of a plan, with the numbers derived by the checker."""
-    data, prep = dataset(), prep or settings()
+    data, prep = data or dataset(), prep or settings()
     rules = FAMILIES[family["name"]]
     features = preprocessing.apply(data.raw, vars(prep))
     weights = rules.initial(family, features.shape[1])
@@ -251,6 +252,91 @@ def average_slope_leaky() -> SimpleNamespace:
     )
 
 
+# --- leaky ReLU on the hinge loss --------------------------------------------------------------------------------
+
+
+def counted_updates() -> SimpleNamespace:
+    return plan(
+        architecture("leaky-relu-hinge", 7, "leaky-relu", 0.5, 1.0, 0.5),
+        "T3m",
+        SGD(ConstantStep(20.0), 12 * 60, sampling="cyclic"),
+        {"T": 12 * 60, "eta": 20.0, "kappa": 40.0, "passes": 55},
+        mean_direction(1.5),
+        ("updates", "every-run", Evidence.CERTIFIED),
+    )
+
+
+def counted_updates_any_order() -> SimpleNamespace:
+    return plan(
+        architecture("leaky-relu-hinge", 7, "leaky-relu", 0.5, 1.0, 0.5),
+        "T3m",
+        SGD(ConstantStep(20.0), 50),
+        {"T": 50, "eta": 20.0, "kappa": 40.0},
+        mean_direction(1.5),
+        ("updates", "every-run", Evidence.CERTIFIED),
+    )
+
+
+def share_of_updates(sampling: str) -> Callable[[], SimpleNamespace]:
+    quantity, mode = (
+        ("average-error", "expectation") if sampling == "with-replacement" else ("online-error", "every-run")
+    )
+    return lambda: plan(
+        architecture("leaky-relu-hinge", 7, "leaky-relu", 0.5, 1.0, 0.5),
+        "T3u",
+        SGD(ConstantStep(5.0), 1200, sampling=sampling),
+        {"T": 1200, "eta": 5.0, "kappa": 40.0},
+        mean_direction(1.2),
+        (quantity, mode, Evidence.CERTIFIED),
+    )
+
+
+# --- a single neuron -----------------------------------------------------------------------------------------------
+
+
+def numeric(n: int = 12, d: int = 3) -> SimpleNamespace:
+    """Targets in [0, 1] that depend on the rows and on noise."""
+    rng = np.random.default_rng(1)
+    raw = np.column_stack([rng.standard_normal((n, d)), np.full(n, 2.0)])
+    targets = 1 / (1 + np.exp(-raw @ np.array([1.0, -0.5, 0.2, 0.1]))) + 0.05 * rng.standard_normal(n)
+    digest = preprocessing.data_digest(raw, targets)
+    return SimpleNamespace(name="numbers", raw=raw, targets=targets, labels=(), digest=digest)
+
+
+def neuron(
+    activation: str, slope: float, data: Callable[[], SimpleNamespace]
+) -> Callable[[], SimpleNamespace]:
+    def fit(x: np.ndarray, y: np.ndarray, w: np.ndarray) -> np.ndarray:
+        return np.linalg.lstsq(x, y, rcond=None)[0][None]
+
+    return lambda: plan(
+        architecture("single-neuron", 1, activation, slope, 1.0, 0.1),
+        "T3r",
+        GradientDescent(ConstantStep(0.25), 2000),
+        {"T": 2000, "eta": 0.25, "alpha": 0.2},
+        fit,
+        ("best-risk", "every-run", Evidence.CERTIFIED),
+        data=data(),
+    )
+
+
+# --- linear models ---------------------------------------------------------------------------------------------
+
+
+def linear(
+    theorem: str, quantity: str, data: Callable[[], SimpleNamespace], steps: int
+) -> Callable[[], SimpleNamespace]:
+    return lambda: plan(
+        architecture("classical", 1, "leaky-relu", 1.0, 1.0, 0.1),
+        theorem,
+        GradientDescent(ConstantStep(0.75), steps),
+        {"T": steps, "eta": 0.75},
+        lambda x, y, w: np.linalg.lstsq(x, y, rcond=None)[0][None],
+        (quantity, "every-run", Evidence.CERTIFIED),
+        data=data(),
+    )
+
+
 CASES: dict[str, Callable[[], SimpleNamespace]] = {
     "made-up": made_up,
     "two-layer-T8": normalised_two_layer,
@@ -263,4 +349,14 @@ CASES: dict[str, Callable[[], SimpleNamespace]] = {
     "leaky-T8": normalised_leaky,
     "leaky-T1": smooth_leaky,
     "leaky-T3": average_slope_leaky,
+    "linear-CvxSquares": linear("CvxSquares", "final-risk", numeric, 300),
+    "linear-CvxLogistic": linear("CvxLogistic", "final-loss", dataset, 300),
+    "linear-PLg": linear("PLg", "final-risk", numeric, 300),
+    "hinge-T3m": counted_updates,
+    "hinge-T3m-any-order": counted_updates_any_order,
+    "hinge-T3u": share_of_updates("with-replacement"),
+    "hinge-T3u-cyclic": share_of_updates("cyclic"),
+    "neuron-T3r-sigmoid": neuron("sigmoid", 0.0, numeric),
+    "neuron-T3r-leaky": neuron("leaky-relu", 0.5, numeric),
+    "neuron-T3r-tanh": neuron("tanh", 0.0, dataset),
 }

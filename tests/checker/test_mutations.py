@@ -285,7 +285,7 @@ REWRITES = {
 @pytest.mark.parametrize("edit", REWRITES.values(), ids=REWRITES)
 def test_rewriting_the_sentences_does_not_help(good, edit):
     raw = good.raw
-    if at(raw, ("claim", "error_bound")) is None and "error" in str(edit):
+    if at(raw, ("claim", "error_bound")) is None and edit is REWRITES["half-the-error"]:
         pytest.skip("no error bound")
     edit(raw)
     if raw == good.raw:

@@ -22,6 +22,9 @@ SETTINGS = {
     "leaky-T6e": dict(family="leaky-relu-noise", width=5, method="sgd", one_pass=True),
     "leaky-T8": dict(family="leaky-relu-noise", width=5, method="normalised-gd", steps=1_000_000),
     "leaky-T3f": dict(family="leaky-relu-noise", width=5, method="gd", steps=10_000),
+    "hinge-T3m": dict(family="leaky-relu-hinge", width=5),
+    "hinge-T3u": dict(family="leaky-relu-hinge", width=5, steps=5000),
+    "neuron-T3r": dict(family="single-neuron", steps=20_000),
     "leaky-smooth": dict(
         family="leaky-relu-noise", width=5, method="gd", steps=10_000, activation="smooth-leaky"
     ),

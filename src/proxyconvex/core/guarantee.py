@@ -41,6 +41,7 @@ class Guarantee:
         error_bound: the implied upper bound on the classification error (``None`` where there is none).
         mode: ``"every-run"``, ``"expectation"`` (a promise about the mean over runs) or ``"probability"``.
         probability: confidence level when ``mode == "probability"``.
+        baseline: what a constant prediction reaches, where the bound is a risk: a bound that is not below it says nothing.
         premises: everything it rests on.
         method: the method it speaks of, with its step size and number of steps.
         references: the sources of exactly the results used.
@@ -58,6 +59,7 @@ class Guarantee:
     references: tuple[Reference, ...]
     constants: dict[str, float] = field(default_factory=dict)
     probability: float | None = None
+    baseline: float | None = None
 
     @property
     def evidence(self) -> Evidence:
@@ -72,7 +74,9 @@ class Guarantee:
 
     @property
     def vacuous(self) -> bool:
-        """Whether the promise says nothing: an error bound of at least one half, or a bound that is not finite."""
+        """Whether the promise says nothing: an error bound of at least one half, a risk that a constant has, or no number."""
+        if self.baseline is not None:
+            return not self.bound < self.baseline
         if self.error_bound is not None:
             return not self.error_bound < 0.5
         return not self.bound < float("inf")

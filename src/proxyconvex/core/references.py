@@ -29,6 +29,17 @@ FREI_CAO_GU_2021 = Reference(
     "Presence of Adversarial Label Noise. ICML 2021.",
     "https://arxiv.org/abs/2101.01152",
 )
+BRUTZKUS_2018 = Reference(
+    "Brutzkus2018",
+    "A. Brutzkus, A. Globerson, E. Malach, S. Shalev-Shwartz. SGD Learns Over-parameterized Networks that Provably "
+    "Generalize on Linearly Separable Data. ICLR 2018.",
+    "https://arxiv.org/abs/1710.10174",
+)
+FREI_CAO_GU_2020 = Reference(
+    "FreiCaoGu2020",
+    "S. Frei, Y. Cao, Q. Gu. Agnostic Learning of a Single Neuron with Gradient Descent. NeurIPS 2020.",
+    "https://arxiv.org/abs/2005.14426",
+)
 JI_TELGARSKY_2020 = Reference(
     "JiTelgarsky2020",
     "Z. Ji, M. Telgarsky. Polylogarithmic Width Suffices for Gradient Descent to Achieve Arbitrarily Small "
@@ -75,6 +86,8 @@ REFERENCES = {
     for r in (
         FREI_GU_2021,
         FREI_CAO_GU_2021,
+        FREI_CAO_GU_2020,
+        BRUTZKUS_2018,
         JI_TELGARSKY_2020,
         ABBASZADEHPEIVASTI_2021,
         CHIZAT_BACH_2019,

@@ -30,6 +30,10 @@ QUANTITIES = {
     "final-loss": ("loss", "final"),
     "best-loss": ("loss", "min"),
     "best-slope": ("slope", "min"),
+    "online-error": ("online", "average"),
+    "updates": ("updates", "final"),
+    "best-risk": ("risk", "min"),
+    "final-risk": ("risk", "final"),
 }
 # Two-sided 95% quantile of Student's t for 1 .. 29 degrees of freedom is at most this table's value.
 _STUDENT = {
@@ -162,6 +166,13 @@ def _series(trace: Trace, column: str) -> dict[str, float]:
     if column == "online":
         value = trace.online_error
         return {"final": value, "min": value, "average": value}
+    if (
+        column == "updates"
+    ):  # the slope of the hinge loss is 1 in a step that changes the weights and 0 in another
+        value = trace.total("sum_slope")
+        return {"final": value, "min": value, "average": value}
+    if column == "risk":  # the loss is half of it
+        return {k: 2 * v for k, v in _series(trace, "loss").items()}
     values = getattr(trace, column)
     # The promise speaks of w_0 .. w_{T-1}; the last record is w_T.
     inside = values[trace.step < max(trace.steps_done, 1)]

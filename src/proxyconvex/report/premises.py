@@ -28,7 +28,7 @@ def premise_checks(plan: Plan, trace: Trace) -> list[AuditCheck]:
 def last_needed(plan: Plan, trace: Trace) -> tuple[int, float]:
     """Last step the premises speak of, and the largest squared distance up to it.
 
-    T8 speaks of the run up to the first iterate with fewer than k errors, T4T5 and T3T5 up to the first step at which the
+    T8 speaks of the run up to the first iterate with fewer than k errors, T3r up to the first recorded one with the promised risk, T4T5 and T3T5 up to the first step at which the
     sum of ``g - h`` turns negative; afterwards an iterate may leave the ball, and the promise has been kept already.
     """
     if plan.conditional:
@@ -37,6 +37,11 @@ def last_needed(plan: Plan, trace: Trace) -> tuple[int, float]:
         reached = trace.first_step_with_error(plan.guarantee.bound * (1 + TOLERANCE))
         if reached is not None:
             return reached
+    if plan.guarantee.theorem == "T3r":
+        reached = np.flatnonzero(2 * trace.loss <= plan.guarantee.bound)
+        if len(reached):
+            inside = trace.dist_sq[: reached[0] + 1]
+            return int(trace.step[reached[0]]), float(np.max(inside))
     if plan.guarantee.theorem in ("T4T5", "T3T5") and trace.exit_step >= 0:
         return trace.exit_step, trace.max_dist_sq_until_exit
     return trace.steps_done, trace.max_dist_sq
@@ -170,9 +175,57 @@ def online_errors(plan: Plan, trace: Trace) -> AuditCheck:
     )
 
 
+def updates(plan: Plan, trace: Trace) -> AuditCheck:
+    """T3m and T3u: how often the weights were changed, and since when they were not."""
+    count = trace.total("sum_slope")
+    quiet = int(trace.step[int(np.argmax(trace.sums["sum_slope"] >= count))])
+    text = f"{count:,.0f} updates, none after step {quiet:,} of {trace.steps_done:,}"
+    if plan.guarantee.theorem == "T3m":
+        limit = plan.derived["updates"]
+        return AuditCheck("updates", count <= limit, f"{text}; promised at most {limit:,.0f}", limit - count)
+    limit = plan.derived["bound"] * plan.method.steps
+    if trace.method.sampling == "with-replacement":  # type: ignore[union-attr]
+        return AuditCheck(
+            "updates", True, f"{text} (at most {limit:,.0f} are promised in the mean over seeds)", None
+        )
+    return AuditCheck(
+        "updates", count <= limit * (1 + TOLERANCE), f"{text}; promised at most {limit:,.0f}", limit - count
+    )
+
+
+def neuron_growth(plan: Plan, trace: Trace) -> AuditCheck:
+    """``||grad f||^2 <= lambda_max mean (r s')^2``; the mean is what g holds beside ``alpha mean r^2`` (T3r)."""
+    last, _ = last_needed(plan, trace)
+    inside = (trace.step <= last) & np.isfinite(trace.grad_sq)
+    steep = (trace.g - plan.theorem_params["alpha"] * 2 * trace.loss)[inside] / plan.proxy["tail"]
+    limit, grad = plan.derived["lambda_max"], trace.grad_sq[inside]
+    # g is a sum of two terms, so that what is left of it has the rounding of the whole.
+    noise = 1e-13 * trace.g[inside] / plan.proxy["tail"]
+    ok = bool(np.all(grad <= limit * (steep * (1 + TOLERANCE) + noise)))
+    ratio = float(np.max(grad[steep > noise] / steep[steep > noise], initial=0.0))
+    text = f"largest ||grad||^2 / mean (r s')^2 is {ratio:.6g}, allowed {limit:.6g}"
+    return AuditCheck("growth", ok, text, limit - ratio)
+
+
+def gradient_dominance(plan: Plan, trace: Trace) -> AuditCheck:
+    """``(1/2)||grad f||^2 >= m (f - f*)``, seen through ``f* <= f(v)``: at least ``m (f_t - f(v))`` (PLg)."""
+    m, inside = plan.derived["m"], np.isfinite(trace.grad_sq)
+    slack = trace.grad_sq[inside] / 2 - m * (trace.loss[inside] - plan.derived["opt"])
+    ok = bool(np.all(slack >= -1e-12 * m * (trace.loss[inside] + plan.derived["opt"])))
+    k = int(np.argmin(slack))
+    text = f"least slack of ||grad||^2/2 - m (f - f(v)) is {slack[k]:.4g}, at step {int(trace.step[inside][k]):,}"
+    return AuditCheck("proxy-pl", ok, text, float(slack[k]))
+
+
 _CHECKS: dict[str, tuple[Callable[[Plan, Trace], AuditCheck | None], ...]] = {
     "T8": (start_distance, step_rule, proxy_convexity, gradient_norm, region),
     "T3e": (start_distance, step_rule, proxy_convexity, gradient_norm, online_errors),
+    "T3m": (start_distance, step_rule, proxy_convexity, gradient_norm, updates),
+    "T3u": (start_distance, step_rule, proxy_convexity, gradient_norm, updates),
+    "CvxSquares": (start_distance, step_rule, proxy_convexity, smoothness),
+    "CvxLogistic": (start_distance, step_rule, proxy_convexity, smoothness),
+    "PLg": (start_distance, step_rule, proxy_convexity, smoothness, gradient_dominance),
+    "T3r": (start_distance, step_rule, proxy_convexity, neuron_growth, region),
     "T3f": (start_distance, step_rule, proxy_convexity, growth),
     "T6e": (start_distance, step_rule, proxy_convexity, gradient_norm, online_errors),
     "T4T5": (start_distance, step_rule, proxy_convexity, smoothness, region),

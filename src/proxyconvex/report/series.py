@@ -33,6 +33,9 @@ QUANTITIES = {
     "average-loss": ("training loss averaged over the steps", "loss", "mean"),
     "average-slope": ("mean loss slope averaged over the steps", "slope", "mean"),
     "best-slope": ("mean loss slope of the best iterate", "slope", "min"),
+    "updates": ("number of updates", "updates", "last"),
+    "best-risk": ("mean squared error of the best iterate", "risk", "min"),
+    "final-risk": ("mean squared error of the last iterate", "risk", "last"),
     "best-proxy": ("proxy g of the best iterate", "g", "min"),
     "average-proxy": ("proxy g averaged over the steps", "g", "mean"),
 }
@@ -55,7 +58,11 @@ def steps(trace: Trace) -> Array:
 
 
 def column(trace: Trace, name: str) -> Array:
-    """A recorded column as float64, shape (k,)."""
+    """A recorded column as float64, shape (k,); ``updates`` counts the steps that changed the weights, ``risk`` is twice the loss."""
+    if name == "updates":
+        return np.asarray(trace.sums["sum_slope"], dtype=float)
+    if name == "risk":
+        return 2 * np.asarray(trace.loss, dtype=float)
     return np.asarray(getattr(trace, name), dtype=float)
 
 

@@ -75,6 +75,7 @@ def summary(plan: Plan, audit: Audit | None = None) -> dict[str, Any]:
             "probability": g.probability,
             "bound": _number(g.bound),
             "error_bound": _number(g.error_bound),
+            "baseline": _number(g.baseline),
             "vacuous": g.vacuous,
             "evidence": g.evidence.name,
             "conditional": plan.conditional,

@@ -343,6 +343,7 @@ def small_loss(setting: Setting, steps: int, opt: float | None = None) -> Promis
         method=GradientDescent(ConstantStep(eta), steps),
         references=(FREI_GU_2021, PROXYCONVEX_NOTES),
         constants={"h": h, "R": radius, "eta": eta},
+        baseline=float(np.var(setting.y) / 2) if setting.loss == "squared" else None,
     )
     return Promise(guarantee, consequence, v, {"theorem": "T4"}, {"R": radius, "h": h, "eta": eta})
 

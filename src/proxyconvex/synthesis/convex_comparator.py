@@ -95,6 +95,44 @@ def error_form_value(
     return float(charge.mean() + growth * (u @ u) / (steps * rows.slope**2 * theta))
 
 
+def update_form(rows: Rows, growth: float, steps: int, quick: bool = False) -> Solution:
+    """Least ``mean (1 + theta/2 - q)_+ + growth ||u||^2 / (2 T c^2 theta)`` (T3u of leaky-relu-hinge); as `error_form`."""
+    import cvxpy as cp
+
+    weight = growth / (2 * steps * rows.slope**2)
+
+    def build(scale: float) -> tuple[cp.Problem, tuple[cp.Variable, ...]]:
+        u, theta, slack = cp.Variable(rows.z.shape[1]), cp.Variable(), cp.Variable(len(rows.z), nonneg=True)
+        _, hard, constraints = _margins(rows, u)
+        cost = cp.sum(slack) / len(rows.z) + weight * cp.quad_over_lin(u, theta)
+        return cp.Problem(cp.Minimize(cost / scale), [*constraints, slack >= 1 + theta / 2 - hard]), (
+            u,
+            theta,
+        )
+
+    def evaluate(u: Any, theta: Any) -> float:
+        theta = max(float(theta), 1e-9)
+        charge = np.maximum(1 + theta / 2 - rows.unit_margins(u), 0.0)
+        return float(charge.mean() + weight * (u @ u) / theta)
+
+    (u, theta), value = _solve(build, evaluate, quick)
+    return Solution(u, max(float(theta), 1e-9), value)
+
+
+def hard_margin(rows: Rows) -> Solution | None:
+    """Shortest u with ``y_i <u, x_i> >= 1`` for every row, or None if the solver finds none."""
+    import cvxpy as cp
+
+    def build(scale: float) -> tuple[cp.Problem, tuple[cp.Variable, ...]]:
+        u = cp.Variable(rows.z.shape[1])
+        return cp.Problem(cp.Minimize(cp.sum_squares(u) / scale**2), [rows.z @ u >= 1]), (u,)
+
+    solved = _solve(build, lambda u: float(np.linalg.norm(u)), False)
+    if solved is None or not rows.unit_margins(solved[0][0]).min() > 0:
+        return None
+    return Solution(solved[0][0], 0.0, solved[1])
+
+
 def count_form(rows: Rows, radius: float, steps: int) -> Solution:
     """Least ``k / n`` that T8 can exclude within T steps, as a real number.
 

@@ -338,8 +338,7 @@ def _vacuous(setting: Setting, promise: Promise, most: int) -> tuple[str, ...]:
     """What would make a promise say something, where it does not."""
     g = promise.guarantee
     trivial = float(np.var(setting.y) / 2) if setting.loss == "squared" else None
-    empty = g.bound >= trivial if trivial is not None else g.vacuous
-    if not empty:
+    if not g.vacuous:
         return ()
     size = promise.derived["R"] if "R" in promise.derived else None
     fix = f"more steps (this plan has {g.method.steps:,}) or a larger width"

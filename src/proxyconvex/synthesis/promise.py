@@ -62,4 +62,5 @@ def guarantee(
         references=tuple(REFERENCES[key] for key in claim.references),
         constants=dict(derived),
         probability=confidence,
+        baseline=derived.get("baseline"),
     )

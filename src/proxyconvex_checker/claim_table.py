@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .claim_premises import DISTANCE as _DISTANCE
+from .claim_table_classical import CLASSICAL
 from .claim_table_hinge import HINGE
 from .claim_table_neuron import NEURON
 from .claims import Claim, Premise
@@ -297,4 +298,4 @@ LEAKY: dict[tuple[str, str, str | None], Claim] = {
     ),
 }
 
-CLAIMS: dict[tuple[str, str, str | None], Claim] = TWO_LAYER | LEAKY | HINGE | NEURON
+CLAIMS: dict[tuple[str, str, str | None], Claim] = TWO_LAYER | LEAKY | HINGE | NEURON | CLASSICAL

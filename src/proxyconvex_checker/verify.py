@@ -92,6 +92,9 @@ class FamilyRules:
 
 FAMILIES = {
     "leaky-relu-noise": FamilyRules(_lazily("leaky_relu_noise"), initial.normal, lambda width, d: (d,)),
+    "classical": FamilyRules(
+        _lazily("classical"), initial.normal, lambda width, d: (width, d), ("regression", "binary")
+    ),
     "leaky-relu-hinge": FamilyRules(_lazily("leaky_relu_hinge"), initial.normal, lambda width, d: (d,)),
     "single-neuron": FamilyRules(
         _lazily("single_neuron"), initial.normal, lambda width, d: (width, d), ("regression", "binary")

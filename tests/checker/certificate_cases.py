@@ -320,6 +320,23 @@ def neuron(
     )
 
 
+# --- linear models ---------------------------------------------------------------------------------------------
+
+
+def linear(
+    theorem: str, quantity: str, data: Callable[[], SimpleNamespace], steps: int
+) -> Callable[[], SimpleNamespace]:
+    return lambda: plan(
+        architecture("classical", 1, "leaky-relu", 1.0, 1.0, 0.1),
+        theorem,
+        GradientDescent(ConstantStep(0.75), steps),
+        {"T": steps, "eta": 0.75},
+        lambda x, y, w: np.linalg.lstsq(x, y, rcond=None)[0][None],
+        (quantity, "every-run", Evidence.CERTIFIED),
+        data=data(),
+    )
+
+
 CASES: dict[str, Callable[[], SimpleNamespace]] = {
     "made-up": made_up,
     "two-layer-T8": normalised_two_layer,
@@ -332,6 +349,9 @@ CASES: dict[str, Callable[[], SimpleNamespace]] = {
     "leaky-T8": normalised_leaky,
     "leaky-T1": smooth_leaky,
     "leaky-T3": average_slope_leaky,
+    "linear-CvxSquares": linear("CvxSquares", "final-risk", numeric, 300),
+    "linear-CvxLogistic": linear("CvxLogistic", "final-loss", dataset, 300),
+    "linear-PLg": linear("PLg", "final-risk", numeric, 300),
     "hinge-T3m": counted_updates,
     "hinge-T3m-any-order": counted_updates_any_order,
     "hinge-T3u": share_of_updates("with-replacement"),

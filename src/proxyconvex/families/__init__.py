@@ -1,6 +1,7 @@
 """The families: one published result per file."""
 
 from .base import Family, MarginProblem, Problem
+from .classical import LinearModel
 from .deep_relu import DeepReLU
 from .leaky_relu_hinge import LeakyReluHinge
 from .leaky_relu_noise import LeakyReluNoise
@@ -13,11 +14,12 @@ from .two_layer_ntk import TwoLayerNTK
 FAMILIES: dict[str, type[Family]] = {
     family.name: family
     for family in (
-        TangentFamily,
+        LinearModel,
         LeakyReluHinge,
         LeakyReluNoise,
         SingleNeuron,
         TwoLayerNTK,
+        TangentFamily,
         DeepReLU,
         ThreeLayer,
     )
@@ -29,6 +31,7 @@ __all__ = [
     "Family",
     "LeakyReluHinge",
     "LeakyReluNoise",
+    "LinearModel",
     "Link",
     "MarginProblem",
     "Problem",

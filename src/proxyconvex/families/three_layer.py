@@ -4,13 +4,15 @@
 of the preprocessing; the random fixed bias of the second layer in the paper is left out.) Concept classes are compositions of
 smooth functions, ``y = Phi(sum_j psi_j(<u_j, x>))`` (`teacher`).
 
-**The promise** is U1 with T4: for every comparator V, and steps that decrease the loss as in (b),
+**The promise** is U1 with T4: for every comparator V, if over the run (a) the loss falls by at least ``(eta/2) sum_{t<T} ||grad f_t||^2``
+in all and (b) ends no higher than its average, then
 
-    f(w_T) <= (1/T) sum_{t<T} h(V; w_t) + ||w_0 - V||^2 / (2 eta T),      (*)
+    f(w_T) <= (1/T) sum_{t<T} h(V; w_t) + ||w_0 - V||^2 / (2 eta T),
 
 where ``h(V; w)`` is the loss of the tangent model at w evaluated at V. *Proof.* U1 at every step and the expansion of
-``||w_{t+1} - V||^2`` give ``sum eta (f_t - h_t) <= R^2/2 + (eta^2/2) sum ||grad f_t||^2``; (b) ``(eta/2) ||grad f_t||^2 <= f_t - f_{t+1}`` turns this
-into ``sum_{t<T} f_{t+1} <= sum_{t<T} h_t + R^2/(2 eta)``, and by (b) ``f_T`` is the smallest of the ``f_{t+1}``.
+``||w_{t+1} - V||^2`` give ``sum_{t<T} (f_t - h_t) <= R^2/(2 eta) + (eta/2) sum ||grad f_t||^2``; (a) bounds the last term by ``f_0 - f_T``, so
+``sum_{1<=t<=T} f_t <= sum_{t<T} h_t + R^2/(2 eta)``, and (b) is ``f_T <= (1/T) sum_{1<=t<=T} f_t``. Steps with
+``f_t - f_{t+1} >= (eta/2) ||grad f_t||^2`` (smooth, ``eta <= 1/L``) satisfy both.
 
 V minimises the right side at initialisation: regularised regression on the tangent features of both layers. Being small *there* says nothing
 about ``h(V; w_t)`` later (a comparator that is good at ``w_0`` only gives the average of ``h(V; w_t)``, never a uniform bound), so ``h(V; w_t) <= OPT +

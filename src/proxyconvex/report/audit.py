@@ -33,6 +33,7 @@ QUANTITIES = {
     "online-error": ("online", "average"),
     "updates": ("updates", "final"),
     "best-risk": ("risk", "min"),
+    "final-risk": ("risk", "final"),
 }
 # Two-sided 95% quantile of Student's t for 1 .. 29 degrees of freedom is at most this table's value.
 _STUDENT = {

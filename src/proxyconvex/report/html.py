@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from . import charts, series, tables
 from .figures import Chart, render, samples
 from .format import number, percent, quantity_value
+from .on_trace import WATCHED, failed_conditions
 from .premises import last_needed
 
 if TYPE_CHECKING:
@@ -86,6 +87,9 @@ def report_context(audit: Audit) -> dict[str, Any]:
         ),
         "runs": tables.run_rows(audit),
         "alternatives": [tables.alternative_row(a, plan) for a in plan.alternatives],
+        "watched": watched_view(audit),
+        "constants_title": "Certified constants" if not plan.conditional else "Constants",
+        "constants_text": CERTIFIED_TEXT if not plan.conditional else CONDITIONAL_TEXT,
         "data": tables.data_rows(plan),
         "model": tables.model_rows(plan),
         "constants": [
@@ -96,6 +100,23 @@ def report_context(audit: Audit) -> dict[str, Any]:
         "command": audit.command,
         "references": [{"text": r.text, "url": tables.safe_url(r.url)} for r in tables.references(plan)],
     }
+
+
+CERTIFIED_TEXT = (
+    "Computed with outward rounding, each rounded to the side on which the promise stays true. The last column is the exact "
+    "floating-point number."
+)
+CONDITIONAL_TEXT = "What the promise asks of the run, as planned. Nothing here is certified about the network away from its start."
+
+
+def watched_view(audit: Audit) -> dict[str, Any] | None:
+    """Tangent margins, or the least eigenvalue of the tangent kernel, at the iterates where they were looked at."""
+    seen = audit.trace.watched
+    if not seen:
+        return None
+    names = [k for k in WATCHED if k in seen]
+    rows = [[number(int(t)), *(number(float(seen[k][i])) for k in names)] for i, t in enumerate(seen["step"])]
+    return {"head": ["step", *(WATCHED[k] for k in names)], "rows": rows}
 
 
 def figure_view(chart: Chart) -> dict[str, Any]:
@@ -136,9 +157,13 @@ def verdict_view(audit: Audit) -> dict[str, Any]:
     done = int(trace.steps_done)
     failed = failures(audit)
     interrupted = trace.interrupted or done < steps
+    unmet = failed_conditions(audit.plan, audit.checks)
+    after = audit.after_run
     if failed:
         what = "1 check failed" if len(failed) == 1 else f"{len(failed)} checks failed"
         state, headline = "bad", f"The promise was not kept: {what}."
+        if unmet and len(unmet) == len(failed):
+            headline = "A condition of the promise did not hold on this run: the promise says nothing about it."
     elif interrupted:
         state = "open"
         headline = f"The run stopped after {number(done)} of {number(steps)} steps: not judged yet."
@@ -146,6 +171,8 @@ def verdict_view(audit: Audit) -> dict[str, Any]:
             headline = f"The run broke down: its numbers are not finite from step {number(done)} on."
     elif g.vacuous:
         state, headline = "open", "Nothing was violated, but this promise says nothing: the bound is vacuous."
+    elif audit.plan.conditional:
+        state, headline = "good", "Every condition held on this run, and what follows from them was kept."
     elif g.mode == "every-run":
         state, headline = "good", "The promise was kept."
     else:
@@ -166,6 +193,7 @@ def verdict_view(audit: Audit) -> dict[str, Any]:
         "mode": mode_text(audit.plan),
         "evidence": evidence_view(g.evidence),
         "theorem": g.theorem,
+        "after": None if after is None else {"sentence": after.sentence, "evidence": evidence_view(after.evidence)},
     }
 
 

@@ -207,11 +207,24 @@ def neuron_growth(plan: Plan, trace: Trace) -> AuditCheck:
     return AuditCheck("growth", ok, text, limit - ratio)
 
 
+def gradient_dominance(plan: Plan, trace: Trace) -> AuditCheck:
+    """``(1/2)||grad f||^2 >= m (f - f*)``, seen through ``f* <= f(v)``: at least ``m (f_t - f(v))`` (PLg)."""
+    m, inside = plan.derived["m"], np.isfinite(trace.grad_sq)
+    slack = trace.grad_sq[inside] / 2 - m * (trace.loss[inside] - plan.derived["opt"])
+    ok = bool(np.all(slack >= -1e-12 * m * (trace.loss[inside] + plan.derived["opt"])))
+    k = int(np.argmin(slack))
+    text = f"least slack of ||grad||^2/2 - m (f - f(v)) is {slack[k]:.4g}, at step {int(trace.step[inside][k]):,}"
+    return AuditCheck("proxy-pl", ok, text, float(slack[k]))
+
+
 _CHECKS: dict[str, tuple[Callable[[Plan, Trace], AuditCheck | None], ...]] = {
     "T8": (start_distance, step_rule, proxy_convexity, gradient_norm, region),
     "T3e": (start_distance, step_rule, proxy_convexity, gradient_norm, online_errors),
     "T3m": (start_distance, step_rule, proxy_convexity, gradient_norm, updates),
     "T3u": (start_distance, step_rule, proxy_convexity, gradient_norm, updates),
+    "CvxSquares": (start_distance, step_rule, proxy_convexity, smoothness),
+    "CvxLogistic": (start_distance, step_rule, proxy_convexity, smoothness),
+    "PLg": (start_distance, step_rule, proxy_convexity, smoothness, gradient_dominance),
     "T3r": (start_distance, step_rule, proxy_convexity, neuron_growth, region),
     "T3f": (start_distance, step_rule, proxy_convexity, growth),
     "T6e": (start_distance, step_rule, proxy_convexity, gradient_norm, online_errors),

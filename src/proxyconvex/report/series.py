@@ -35,6 +35,7 @@ QUANTITIES = {
     "best-slope": ("mean loss slope of the best iterate", "slope", "min"),
     "updates": ("number of updates", "updates", "last"),
     "best-risk": ("mean squared error of the best iterate", "risk", "min"),
+    "final-risk": ("mean squared error of the last iterate", "risk", "last"),
     "best-proxy": ("proxy g of the best iterate", "g", "min"),
     "average-proxy": ("proxy g averaged over the steps", "g", "mean"),
 }

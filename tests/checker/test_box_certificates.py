@@ -187,7 +187,11 @@ def test_forged_certificates_of_false_conditions(certificates, tmp_path, name):
     """The best forgery at hand: everything of a true proof, but the false condition's numbers."""
     false = zoo.FALSE[name]()
     true = certificates.get(name)
-    tree = np.array([10], np.uint8) if true is None else boxes_verify.unpack(true["tree"]["data"], true["tree"]["nodes"])
+    tree = (
+        np.array([10], np.uint8)
+        if true is None
+        else boxes_verify.unpack(true["tree"]["data"], true["tree"]["nodes"])
+    )
     from proxyconvex.checks.certify_rewrite import plans
 
     for plan in [*plans(false, lambda e: True), None]:
@@ -200,7 +204,9 @@ def test_tree_that_leaves_a_box_out_is_refused(certificates, tmp_path):
     raw = copy.deepcopy(certificates["softplus-neuron"])
     codes = boxes_verify.unpack(raw["tree"]["data"], raw["tree"]["nodes"])
     assert len(codes) > 3
-    raw["tree"].update(nodes=len(codes) - 1, leaves=raw["tree"]["leaves"] - 1, data=boxes_verify.pack(codes[:-1]))
+    raw["tree"].update(
+        nodes=len(codes) - 1, leaves=raw["tree"]["leaves"] - 1, data=boxes_verify.pack(codes[:-1])
+    )
     result = checked(raw, tmp_path, reseal=True)
     assert not result.accepted and "ends before every box is closed" in result.steps[-1].message
 
@@ -216,12 +222,17 @@ def test_leaves_that_the_checker_cannot_close_are_bisected_before_writing():
     new = certify_document.deepened(codes, lo, hi, failing)
     seen = []
     leaves_ = boxes_verify.walk(
-        [("a", Fraction(0), Fraction(1)), ("b", Fraction(0), Fraction(1))], new, lambda c, a, b: seen.append((b - a).copy())
+        [("a", Fraction(0), Fraction(1)), ("b", Fraction(0), Fraction(1))],
+        new,
+        lambda c, a, b: seen.append((b - a).copy()),
     )
     sizes = np.concatenate(seen)
     assert leaves_ == len(sizes) and (sizes.max(axis=1) <= 0.3).all()
     assert np.isclose(np.prod(sizes, axis=1).sum(), 1.0)
-    assert certify_document.deepened(codes, lo, hi, lambda c, a, b: np.zeros(len(c), bool)).tolist() == codes.tolist()
+    assert (
+        certify_document.deepened(codes, lo, hi, lambda c, a, b: np.zeros(len(c), bool)).tolist()
+        == codes.tolist()
+    )
 
 
 def test_text_of_library_and_checker_mean_the_same():

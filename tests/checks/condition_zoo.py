@@ -33,7 +33,9 @@ def p3():
 def bregman(activation="softplus", **ranges):
     """Convexity of the activation."""
     return pc.reduced(
-        lambda a, b, s, ds: s(a) - s(b) - ds(b) * (a - b), activation=activation, **(ranges or {"a": (-3, 3), "b": (-3, 3)})
+        lambda a, b, s, ds: s(a) - s(b) - ds(b) * (a - b),
+        activation=activation,
+        **(ranges or {"a": (-3, 3), "b": (-3, 3)}),
     )
 
 

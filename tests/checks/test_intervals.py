@@ -196,7 +196,11 @@ def test_overflow_claims_nothing():
     a = arithmetic()
     big = np.array([1e308])
     with np.errstate(all="ignore"):
-        for lo, hi in (a.add((big, big), (big, big)), a.mul((big, big), (big, big)), a.scale((big, big), 3.0)):
+        for lo, hi in (
+            a.add((big, big), (big, big)),
+            a.mul((big, big), (big, big)),
+            a.scale((big, big), 3.0),
+        ):
             assert not lo >= 0
             assert not np.isfinite(hi)
 
@@ -206,7 +210,11 @@ def test_overflow_claims_nothing():
 
 def random_expression(rng: np.random.Generator, depth: int, names: tuple[str, ...]) -> Expression:
     if depth == 0:
-        return variable(str(rng.choice(names))) if rng.random() < 0.8 else HELPERS["square"](Fraction(int(rng.integers(1, 9)), 7))
+        return (
+            variable(str(rng.choice(names)))
+            if rng.random() < 0.8
+            else HELPERS["square"](Fraction(int(rng.integers(1, 9)), 7))
+        )
     op = str(rng.choice(["add", "sub", "mul", "unary", "unary", "pow", "div", "max"]))
     x = random_expression(rng, depth - 1, names)
     y = random_expression(rng, depth - 1, names)
@@ -235,7 +243,10 @@ def test_values_and_mean_value_forms_bound_random_expressions(which):
         better = np.broadcast_to(program.centred(lo, hi)[0][0], 12)
         for i in range(12):
             for _ in range(4):
-                x = {n: lo[i, k] + rng.choice([0.0, 1.0, rng.random()]) * (hi[i, k] - lo[i, k]) for k, n in enumerate(names)}
+                x = {
+                    n: lo[i, k] + rng.choice([0.0, 1.0, rng.random()]) * (hi[i, k] - lo[i, k])
+                    for k, n in enumerate(names)
+                }
                 x = {n: min(max(v, lo[i, k]), hi[i, k]) for k, (n, v) in enumerate(x.items())}
                 with flint.ctx.workprec(200):
                     value = evaluate(e, {n: flint.arb(float(v)) for n, v in x.items()})
@@ -257,7 +268,11 @@ def test_divided_differences_are_enclosed(f, order):
     centre = rng.uniform(-4, 4, (n, 2)) if f not in ("log", "sqrt") else rng.uniform(0.2, 4, (n, 2))
     centre[: n // 2, 1] = centre[: n // 2, 0] + rng.normal(size=n // 2) * 10.0 ** rng.uniform(-8, -1, n // 2)
     centre = np.abs(centre) + 0.01 if f in ("log", "sqrt") else centre
-    size = np.abs(rng.normal(size=(n, 2))) * 10.0 ** rng.uniform(-9, -0.5, (n, 1)) * (0.01 if f in ("log", "sqrt") else 1)
+    size = (
+        np.abs(rng.normal(size=(n, 2)))
+        * 10.0 ** rng.uniform(-9, -0.5, (n, 1))
+        * (0.01 if f in ("log", "sqrt") else 1)
+    )
     lo, hi = centre - size * (f not in ("log", "sqrt")), centre + size
     u, v = variable("u"), variable("v")
     e = Expression("dd", f, order, u, v)

@@ -16,7 +16,17 @@ import numpy as np
 
 from ..core.arithmetics import evaluate, run
 from ..core.errors import InvalidInputError
-from ..core.expressions import Expression, lift, names, power, rebuild, substitute, topological, unary_derivative, variable
+from ..core.expressions import (
+    Expression,
+    lift,
+    names,
+    power,
+    rebuild,
+    substitute,
+    topological,
+    unary_derivative,
+    variable,
+)
 from ..core.reduced import ReducedCondition
 from .certify_rewrite import Plan, difference, plans
 from .certify_verdict import Certification
@@ -80,7 +90,9 @@ def number(c: Fraction) -> str:
 
 
 def _no_step(_: str) -> str:
-    raise InvalidInputError("formula", "step", "functions that coq-interval knows", "Kinks in a derivative cannot be exported.")
+    raise InvalidInputError(
+        "formula", "step", "functions that coq-interval knows", "Kinks in a derivative cannot be exported."
+    )
 
 
 TERMS: dict[str, Callable[..., str]] = {
@@ -155,8 +167,14 @@ def _with_form(condition: ReducedCondition, plan: Plan, gap: Fraction) -> str:
     def goal(name: str, span: tuple[Fraction, Fraction], value: str, tau: bool) -> str:
         need = [k for k in others if any(k in names(p) for p in parts) or k == v]
         keys = [*need, t, *(["tau"] if tau else [])]
-        given = [_between(k, *ranges[k]) for k in need] + [_between(t, *span)] + (["0 <= tau <= 1"] if tau else [])
-        claims = " /\\ ".join(f"0 <= {term(substitute(p, {q: variable('QQ')}))}" for p in parts).replace("QQ", value)
+        given = (
+            [_between(k, *ranges[k]) for k in need]
+            + [_between(t, *span)]
+            + (["0 <= tau <= 1"] if tau else [])
+        )
+        claims = " /\\ ".join(f"0 <= {term(substitute(p, {q: variable('QQ')}))}" for p in parts).replace(
+            "QQ", value
+        )
         tactic = _interval(keys, None if tau else t)
         return (
             f"\nLemma {name} ({' '.join(keys)} : R) : {' -> '.join(given)} ->\n  {claims}.\n"
@@ -173,7 +191,9 @@ def _with_form(condition: ReducedCondition, plan: Plan, gap: Fraction) -> str:
         lemmas.append(goal("above", (gap, high), quotient, False))
     if low < -gap:
         lemmas.append(goal("below", (low, -gap), quotient, False))
-    return "".join(lemmas) + _conclusion(condition, plan, entries, parts, others, (low, high), gap, coq, slope)
+    return "".join(lemmas) + _conclusion(
+        condition, plan, entries, parts, others, (low, high), gap, coq, slope
+    )
 
 
 def _product(part: tuple[tuple[Expression, int], ...]) -> Expression:
@@ -231,7 +251,9 @@ def _conclusion(condition, plan, entries, parts, others, span, gap, coq, slope) 
     )
 
 
-def coq_text(condition: ReducedCondition, plan: Plan | None, file: str = "condition.v", gap: Fraction | None = None) -> str:
+def coq_text(
+    condition: ReducedCondition, plan: Plan | None, file: str = "condition.v", gap: Fraction | None = None
+) -> str:
     """The Coq file of a certified condition.
 
     Args:
@@ -245,9 +267,29 @@ def coq_text(condition: ReducedCondition, plan: Plan | None, file: str = "condit
     """
     from .. import __version__
 
-    reserved = {"dt", "dq", "tau", "QQ", "exp", "ln", "sqrt", "R", "e", "E", "F", "x", "in", "at", "as", "fun", "if"}
+    reserved = {
+        "dt",
+        "dq",
+        "tau",
+        "QQ",
+        "exp",
+        "ln",
+        "sqrt",
+        "R",
+        "e",
+        "E",
+        "F",
+        "x",
+        "in",
+        "at",
+        "as",
+        "fun",
+        "if",
+    }
     if bad := reserved & set(condition.variables):
-        raise InvalidInputError("variables", sorted(bad), "names other than these", "Rename them for the export.")
+        raise InvalidInputError(
+            "variables", sorted(bad), "names other than these", "Rename them for the export."
+        )
     title = condition.statement.replace("(*", "( *").replace("*)", "* )")
     head = HEAD.format(title=title, version=__version__, file=file)
     if plan is None:
@@ -265,20 +307,29 @@ def _promising(condition: ReducedCondition, plan: Plan, gap: Fraction) -> bool:
     if plan.order != 1 or len(nodes) != 1 or not {n.args[0] for n in nodes} <= set(DERIVATIVES):
         return False
     node, rng, n = nodes.pop(), np.random.default_rng(0), 20_000
-    point = {k: rng.uniform(float(lo), float(hi), n) for k, (lo, hi) in condition.variables.items() if k != plan.u}
+    point = {
+        k: rng.uniform(float(lo), float(hi), n) for k, (lo, hi) in condition.variables.items() if k != plan.u
+    }
     (ulo, uhi), (vlo, vhi) = condition.variables[plan.u], condition.variables[plan.v]
     t = rng.uniform(float(min(ulo - vhi, -gap)), float(max(uhi - vlo, gap)), n)
     v = point[plan.v]
     f, q = node.args[0], variable("dq")
     slope = unary_derivative(f, variable("z"))
-    far = (evaluate(Expression(f, variable("z")), {"z": v + t}) - evaluate(Expression(f, variable("z")), {"z": v})) / t
+    far = (
+        evaluate(Expression(f, variable("z")), {"z": v + t})
+        - evaluate(Expression(f, variable("z")), {"z": v})
+    ) / t
     near = evaluate(slope, {"z": v + rng.uniform(0, 1, n) * t})
     values = {**point, plan.u: v + t, "dq": np.where(np.abs(t) < float(gap), near, far)}
     parts = [_replace(_product(part), node, q) for part in plan.factors]
-    return all(np.min(evaluate(p, values)) > 0 if names(p) else p.op == "const" and p.args[0] >= 0 for p in parts)
+    return all(
+        np.min(evaluate(p, values)) > 0 if names(p) else p.op == "const" and p.args[0] >= 0 for p in parts
+    )
 
 
-def export_coq(certification: Certification, path: str | os.PathLike[str], gap: Fraction | None = None) -> Path:
+def export_coq(
+    certification: Certification, path: str | os.PathLike[str], gap: Fraction | None = None
+) -> Path:
     """Write a `Certification` that HOLDS as a Coq file; returns its path.
 
     The form of the proof is used if the obligations it leads to look true at sampled points, else another form that does.
@@ -288,12 +339,16 @@ def export_coq(certification: Certification, path: str | os.PathLike[str], gap: 
     """
     condition = certification.condition
     if condition is None or certification.codes is None or certification.delta != 0:
-        raise InvalidInputError("verdict", certification.status.name, "a verdict HOLDS by boxes with delta = 0")
+        raise InvalidInputError(
+            "verdict", certification.status.name, "a verdict HOLDS by boxes with delta = 0"
+        )
     plan, target = certification.plan, Path(path)
     if plan is not None:
         gaps = [gap] if gap is not None else [_gap(condition, plan, part) for part in (6, 12, 24)]
         candidates = [plan, *plans(condition, lambda e: e.op in ("sigmoid", "bump", "exp", "softplus", "dd"))]
-        plan, gap = next(((p, g) for g in gaps for p in candidates if _promising(condition, p, g)), (None, None))
+        plan, gap = next(
+            ((p, g) for g in gaps for p in candidates if _promising(condition, p, g)), (None, None)
+        )
         if plan is None:
             raise InvalidInputError(
                 "certificate", "its form", f"a form in first differences of one of {', '.join(DERIVATIVES)} with room to spare",

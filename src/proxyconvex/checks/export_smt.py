@@ -58,12 +58,21 @@ def smt_text(condition: ReducedCondition, delta: Any = "1/1000", plan: Plan | No
     """
     gap = rational("delta", delta)
     if gap <= 0:
-        raise InvalidInputError("delta", delta, "a number > 0", "Delta-complete solvers decide up to a positive delta only.")
+        raise InvalidInputError(
+            "delta", delta, "a number > 0", "Delta-complete solvers decide up to a positive delta only."
+        )
     lines = [f"; {condition.statement}", "(set-logic QF_NRA)", f"(set-option :precision {float(gap / 2)!r})"]
     for k, (lo, hi) in condition.variables.items():
-        lines += [f"(declare-fun {k} () Real)", f"(assert (<= {number(lo)} {k}))", f"(assert (<= {k} {number(hi)}))"]
+        lines += [
+            f"(declare-fun {k} () Real)",
+            f"(assert (<= {number(lo)} {k}))",
+            f"(assert (<= {k} {number(hi)}))",
+        ]
     if plan is None:
-        lines += [f"; unsat proves slack >= -{gap}", f"(assert (< {_term(condition.closed, {})} {number(-gap)}))"]
+        lines += [
+            f"; unsat proves slack >= -{gap}",
+            f"(assert (< {_term(condition.closed, {})} {number(-gap)}))",
+        ]
     else:
         lines += _form(plan)
     return "\n".join([*lines, "(check-sat)", "(get-model)", "(exit)", ""])
@@ -74,7 +83,9 @@ def _form(plan: Plan) -> list[str]:
     nodes = sorted({n for e in plan.requirements for n in topological(e) if n.op == "dd"}, key=repr)
     if plan.order != 1:
         raise InvalidInputError("plan", plan.sentence, "a form in first differences")
-    lines = ["; unsat proves that the quadratic form is positive semi-definite, and so slack >= 0, equality included"]
+    lines = [
+        "; unsat proves that the quadratic form is positive semi-definite, and so slack >= 0, equality included"
+    ]
     symbols: dict[Expression, str] = {}
     for i, node in enumerate(nodes):
         f, _, u, v = node.args

@@ -53,7 +53,10 @@ def neuron(rounds: int = 21) -> dict[str, Any]:
         verdict = pc.falsify(condition, seed=seed)
         warm.append(1e3 * (time.perf_counter() - started))
     fresh = [
-        float(subprocess.run([sys.executable, "-c", FRESH], check=True, capture_output=True, text=True).stdout) for _ in range(5)
+        float(
+            subprocess.run([sys.executable, "-c", FRESH], check=True, capture_output=True, text=True).stdout
+        )
+        for _ in range(5)
     ]
     return {
         "target_ms": 50,
@@ -94,7 +97,9 @@ def sizes() -> list[dict[str, Any]]:
     for p in (1, 10, 1_000, 100_000, 1_000_000):
         curvature = np.full(p, 2.0)
         curvature[p // 3] = 0.99
-        condition = pc.strongly_convex(lambda w, c=curvature: jnp.sum(c * w * w) / 2, 1.0, comparator=np.zeros(p))
+        condition = pc.strongly_convex(
+            lambda w, c=curvature: jnp.sum(c * w * w) / 2, 1.0, comparator=np.zeros(p)
+        )
         started = time.perf_counter()
         verdict = pc.falsify(condition)
         w = verdict.witness
@@ -118,7 +123,10 @@ def main() -> None:
     for one in zoo():
         result["zoo"].append(specimen(one, seeds))
         row = result["zoo"][-1]
-        print(f"{row['name']:48} missed {len(row['missed'])}/{seeds}, {row['seconds_median'] * 1e3:.1f} ms", flush=True)
+        print(
+            f"{row['name']:48} missed {len(row['missed'])}/{seeds}, {row['seconds_median'] * 1e3:.1f} ms",
+            flush=True,
+        )
     result["zoo_summary"] = {
         "conditions": len(result["zoo"]),
         "searches": seeds * len(result["zoo"]),

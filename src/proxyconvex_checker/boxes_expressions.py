@@ -68,9 +68,16 @@ def _row(row: Any, i: int, path: str) -> tuple[Any, ...]:
             n = args[1]
             if isinstance(n, int) and not isinstance(n, bool) and 1 <= n <= 64:
                 return op, args[0], n
-        if op == "dd" and len(args) == 4 and args[0] in DIFFERENTIABLE and args[1] in (1, 2):
-            if not isinstance(args[1], bool) and earlier(args[2]) and earlier(args[3]):
-                return op, *args
+        if (
+            op == "dd"
+            and len(args) == 4
+            and args[0] in DIFFERENTIABLE
+            and earlier(args[2])
+            and earlier(args[3])
+        ):
+            if args[1] not in (1, 2) or isinstance(args[1], bool):
+                raise CheckError("schema", f"{path}: the order of a divided difference is 1 or 2")
+            return op, *args
     raise CheckError("schema", f"{path} = {row!r:.60} is not an instruction")
 
 
@@ -98,7 +105,9 @@ def short(x: Fraction) -> str:
 
 def text(e: Rows, limit: int = 4_000) -> str:
     """The expression with as few parentheses as the usual rules need."""
-    done: list[tuple[str, int]] = []  # text and how tightly it binds: 1 sums, 2 products, 3 signs and fractions, 4 the rest
+    done: list[
+        tuple[str, int]
+    ] = []  # text and how tightly it binds: 1 sums, 2 products, 3 signs and fractions, 4 the rest
 
     def wrap(i: int, level: int) -> str:
         inner, own = done[i]
@@ -116,7 +125,12 @@ def text(e: Rows, limit: int = 4_000) -> str:
         elif op == "neg":
             done.append((f"-{wrap(row[1], 3)}", 2))
         elif op in ("add", "sub"):
-            done.append((f"{wrap(row[1], 1)} {'+' if op == 'add' else '-'} {wrap(row[2], 1 if op == 'add' else 2)}", 1))
+            done.append(
+                (
+                    f"{wrap(row[1], 1)} {'+' if op == 'add' else '-'} {wrap(row[2], 1 if op == 'add' else 2)}",
+                    1,
+                )
+            )
         elif op in ("mul", "div"):
             sign = "*" if op == "mul" else "/"
             done.append((f"{wrap(row[1], 2)}{sign}{wrap(row[2], 3)}", 2))
@@ -218,7 +232,9 @@ def expand(e: Rows, swap: Mapping[str, Polynomial] | None = None) -> Polynomial:
     return outer[-1]
 
 
-def _quotient(outer: Polynomial, inner: Polynomial, divisor: Polynomial, leaf: Any) -> tuple[Polynomial, Polynomial]:
+def _quotient(
+    outer: Polynomial, inner: Polynomial, divisor: Polynomial, leaf: Any
+) -> tuple[Polynomial, Polynomial]:
     if set(divisor) == {()}:
         c = 1 / divisor[()]
         return plus({}, outer, c), plus({}, inner, c)

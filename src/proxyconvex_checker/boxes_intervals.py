@@ -95,7 +95,10 @@ def power(x: Pair, n: int) -> Pair:
     for end in range(n - 1):
         del end
         # Odd powers increase: the sizes of the ends suffice.
-        result = (mul((result[0], result[0]), _thin(np.abs(x[0])))[0], mul((result[1], result[1]), _thin(np.abs(x[1])))[1])
+        result = (
+            mul((result[0], result[0]), _thin(np.abs(x[0])))[0],
+            mul((result[1], result[1]), _thin(np.abs(x[1])))[1],
+        )
     return result
 
 
@@ -143,7 +146,9 @@ def _at(f: str, x: Array) -> Pair:
     one = _thin(np.ones_like(x))
     if f == "exp":
         lo, hi = _library(np.exp(x))
-        return np.where(x == 0, 1.0, np.maximum(np.where(np.isfinite(lo), lo, NAN), 0.0)), np.where(x == 0, 1.0, hi)
+        return np.where(x == 0, 1.0, np.maximum(np.where(np.isfinite(lo), lo, NAN), 0.0)), np.where(
+            x == 0, 1.0, hi
+        )
     if f in ("log", "log1p"):
         good = np.isfinite(x) & (x > (0.0 if f == "log" else -1.0))
         lo, hi = _library((np.log if f == "log" else np.log1p)(np.where(good, x, 1.0)))
@@ -260,7 +265,13 @@ def difference(f: str, order: int, x: Pair, y: Pair) -> Pair:
         down = ~never
     elif f in ("sigmoid", "tanh"):
         up, down = both[1] <= 0, both[0] >= 0
-    result = meet(result, (np.where(up, low[0], np.where(down, high[0], NAN)), np.where(up, high[1], np.where(down, low[1], NAN))))
+    result = meet(
+        result,
+        (
+            np.where(up, low[0], np.where(down, high[0], NAN)),
+            np.where(up, high[1], np.where(down, low[1], NAN)),
+        ),
+    )
     return meet(result, div(sub(function(f, x), function(f, y)), sub(x, y)))
 
 
@@ -271,7 +282,9 @@ def _quotient(f: str, x: Array, y: Array) -> Pair:
 # --- evaluation ----------------------------------------------------------------------------------------------------
 
 
-def _value(row: tuple[Any, ...], e: Rows, values: list[Pair], lo: Array, hi: Array, index: dict[str, int]) -> Pair:
+def _value(
+    row: tuple[Any, ...], e: Rows, values: list[Pair], lo: Array, hi: Array, index: dict[str, int]
+) -> Pair:
     op = row[0]
     if op == "const":
         return const(lo[:, 0], row[1])
@@ -326,7 +339,9 @@ def _times(g: Gradient, x: Pair) -> Gradient:
     return {i: mul(d, x) for i, d in g.items()}
 
 
-def _gradient(row: tuple[Any, ...], values: list[Pair], slopes: list[Gradient], index: dict[str, int]) -> Gradient:
+def _gradient(
+    row: tuple[Any, ...], values: list[Pair], slopes: list[Gradient], index: dict[str, int]
+) -> Gradient:
     """The chain rule for the row just evaluated."""
     op = row[0]
     if op == "const":
@@ -339,7 +354,9 @@ def _gradient(row: tuple[Any, ...], values: list[Pair], slopes: list[Gradient], 
         return _difference_gradient(row[1], row[2], x, inner, values[-1])
     if op == "pow":
         n = row[2]
-        return inner[0] if n == 1 else _times(inner[0], scale(x[0] if n == 2 else power(x[0], n - 1), float(n)))
+        return (
+            inner[0] if n == 1 else _times(inner[0], scale(x[0] if n == 2 else power(x[0], n - 1), float(n)))
+        )
     if op == "neg":
         return {i: neg(g) for i, g in inner[0].items()}
     if len(inner) == 1:

@@ -35,6 +35,9 @@ def check(document: dict[str, Any]) -> str:
                 value = float(getattr(np, name)(x))
                 true = getattr(flint.arb(x), name)()
                 if not abs(true - value) <= flint.arb(8 * float(np.spacing(abs(value))) + 2.0**-1022):
-                    raise CheckError("library", f"NumPy's {name}({x!r}) = {value!r} is not within 8 units of the true value")
+                    raise CheckError(
+                        "library",
+                        f"NumPy's {name}({x!r}) = {value!r} is not within 8 units of the true value",
+                    )
                 tested += 1
     return f"NumPy's elementary functions agree with python-flint at {tested} arguments"

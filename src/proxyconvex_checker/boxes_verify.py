@@ -157,7 +157,9 @@ def halves(lo: np.ndarray, hi: np.ndarray, coordinate: np.ndarray) -> tuple[np.n
     return low, high
 
 
-def open_leaves(slack: ex.Rows, required: list[ex.Rows] | None, names: list[str], codes: np.ndarray, lo, hi) -> np.ndarray:
+def open_leaves(
+    slack: ex.Rows, required: list[ex.Rows] | None, names: list[str], codes: np.ndarray, lo, hi
+) -> np.ndarray:
     """Which of these leaves are not proved by the test their code names."""
     index = {n: i for i, n in enumerate(names)}
     failed = np.zeros(len(codes), bool)
@@ -170,7 +172,9 @@ def open_leaves(slack: ex.Rows, required: list[ex.Rows] | None, names: list[str]
     return failed
 
 
-def _holds(code: int, slack: ex.Rows, required: list[ex.Rows] | None, lo, hi, index: dict[str, int]) -> np.ndarray:
+def _holds(
+    code: int, slack: ex.Rows, required: list[ex.Rows] | None, lo, hi, index: dict[str, int]
+) -> np.ndarray:
     if code in (FORM, FORM_CENTRED) and required is None:
         return np.zeros(len(lo), bool)
     expressions = [slack] if code in (NATURAL, CENTRED) else required or []
@@ -184,7 +188,9 @@ def _holds(code: int, slack: ex.Rows, required: list[ex.Rows] | None, lo, hi, in
 
 
 def walk(
-    variables: list[tuple[str, Fraction, Fraction]], codes: np.ndarray, leaf: Callable[[np.ndarray, np.ndarray, np.ndarray], None]
+    variables: list[tuple[str, Fraction, Fraction]],
+    codes: np.ndarray,
+    leaf: Callable[[np.ndarray, np.ndarray, np.ndarray], None],
 ) -> int:
     """Bisect as the tree says and hand every level's leaves (codes, lo, hi) on; returns the number of leaves.
 
@@ -288,7 +294,10 @@ def _tree(state: _State) -> str:
         failed = open_leaves(slack, state.required, names, level, lo, hi)
         if failed.any():
             i = int(np.flatnonzero(failed)[0])
-            box = ", ".join(f"{n} in [{a!r}, {b!r}]" for n, a, b in zip(names, lo[i].tolist(), hi[i].tolist(), strict=True))
+            box = ", ".join(
+                f"{n} in [{a!r}, {b!r}]"
+                for n, a, b in zip(names, lo[i].tolist(), hi[i].tolist(), strict=True)
+            )
             raise CheckError("tree", f"{int(failed.sum())} boxes are not proved, the first {box}")
 
     leaves = walk(d["variables"], codes, leaf)

@@ -78,7 +78,9 @@ class Problem:
         c = self.condition
         if not self.delta:
             return c
-        return ReducedCondition(c.expression + self.delta, c.variables, c.constants, c.activation, c.name, c.lift, c.curve)
+        return ReducedCondition(
+            c.expression + self.delta, c.variables, c.constants, c.activation, c.name, c.lift, c.curve
+        )
 
     def forms(self, most: int = 3) -> list[Plan | None]:
         """Ways to write the residual, the most promising first; None is the slack as it stands."""
@@ -185,7 +187,11 @@ def _run(problem, started, seconds, max_boxes, runner, report, solver, checkpoin
 
             asked_z3 = True
             if applies(problem.condition):
-                found = decide(problem.condition, max(1.0, 0.5 * (seconds - (time.perf_counter() - started))), problem.delta)
+                found = decide(
+                    problem.condition,
+                    max(1.0, 0.5 * (seconds - (time.perf_counter() - started))),
+                    problem.delta,
+                )
                 if found is not None:
                     return found
     best = max(states, key=lambda i: _floor(problem, states[i])[0])
@@ -224,7 +230,9 @@ def _key(problem: Problem) -> str:
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 
-def _reporter(progress: bool | Callable[[Progress], None]) -> tuple[Callable[[Progress], None] | None, Callable[[], None]]:
+def _reporter(
+    progress: bool | Callable[[Progress], None],
+) -> tuple[Callable[[Progress], None] | None, Callable[[], None]]:
     """The function to call with progress, and one to call at the end."""
     if callable(progress):
         return progress, lambda: None

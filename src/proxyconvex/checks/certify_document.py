@@ -20,7 +20,9 @@ from .certify_rewrite import Plan
 
 def _lift(condition: ReducedCondition) -> str:
     names = ", ".join(condition.variables)
-    return {MEAN.format(names=names): "mean", RIDGE.format(names=names): "single-neuron"}.get(condition.lift, "none")
+    return {MEAN.format(names=names): "mean", RIDGE.format(names=names): "single-neuron"}.get(
+        condition.lift, "none"
+    )
 
 
 def _form(plan: Plan) -> dict[str, Any]:
@@ -34,7 +36,9 @@ def _form(plan: Plan) -> dict[str, Any]:
     }
 
 
-def draft(condition: ReducedCondition, plan: Plan | None, codes: np.ndarray, delta: Fraction) -> dict[str, Any]:
+def draft(
+    condition: ReducedCondition, plan: Plan | None, codes: np.ndarray, delta: Fraction
+) -> dict[str, Any]:
     """The sealed document of a proof."""
     from .. import __version__
 
@@ -73,7 +77,9 @@ def write(raw: dict[str, Any], path: str | os.PathLike[str]) -> Path:
     return target
 
 
-def accepted(condition: ReducedCondition, plan: Plan | None, codes: np.ndarray, delta: Fraction) -> dict[str, Any]:
+def accepted(
+    condition: ReducedCondition, plan: Plan | None, codes: np.ndarray, delta: Fraction
+) -> dict[str, Any]:
     """The sealed document, after the checker's own tests passed on every leaf.
 
     The checker's enclosures are a little wider than those of the search. A leaf that it cannot close is bisected further
@@ -109,7 +115,9 @@ def deepened(codes: np.ndarray, lo: np.ndarray, hi: np.ndarray, failing: Any, le
         bad[leaf] = failing(level[leaf].astype(np.uint8), lo[leaf], hi[leaf])
         extra += bool(bad.any())
         if extra > levels:
-            raise InvalidInputError("certificate", f"{int(bad.sum())} boxes", "boxes that the checker's arithmetic can close")
+            raise InvalidInputError(
+                "certificate", f"{int(bad.sum())} boxes", "boxes that the checker's arithmetic can close"
+            )
         widest = np.argmax((hi - lo) / widths, axis=1)
         out = np.where(bad, widest, level)
         new.append(out.astype(np.uint8))

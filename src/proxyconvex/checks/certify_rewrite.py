@@ -15,7 +15,16 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from ..core.errors import InvalidInputError
-from ..core.expressions import Expression, children, lift, power, substitute, topological, unary_derivative, variable
+from ..core.expressions import (
+    Expression,
+    children,
+    lift,
+    power,
+    substitute,
+    topological,
+    unary_derivative,
+    variable,
+)
 from ..core.reduced import ReducedCondition
 from . import certify_polynomials as algebra
 from .certify_polynomials import Polynomial
@@ -119,7 +128,9 @@ def quadratic(p: Polynomial) -> tuple[Polynomial, Polynomial, Polynomial] | None
             return None
         left = algebra.constant(1)
         if i >= 2:
-            left = algebra.multiply(algebra.raised(algebra.atom(T), i - 2), algebra.raised(algebra.atom(R), j))
+            left = algebra.multiply(
+                algebra.raised(algebra.atom(T), i - 2), algebra.raised(algebra.atom(R), j)
+            )
             tt = algebra.add(tt, algebra.multiply(c, left))
         elif i == 1:
             left = algebra.raised(algebra.atom(R), j - 1)
@@ -137,7 +148,15 @@ def _split(p: Polynomial, nonnegative: Callable[[Expression], bool]) -> list[tup
     return [*known] if rest == algebra.constant(1) and known else [*known, (algebra.expression(rest), 1)]
 
 
-def _plan(condition: ReducedCondition, e: Expression, u: str, v: str, y: str | None, order: int, nonnegative: Callable[[Expression], bool]) -> Plan | None:
+def _plan(
+    condition: ReducedCondition,
+    e: Expression,
+    u: str,
+    v: str,
+    y: str | None,
+    order: int,
+    nonnegative: Callable[[Expression], bool],
+) -> Plan | None:
     form = quadratic(algebra.polynomial(e, _swap(condition, e, u, v, y, order)))
     if form is None:
         return None
@@ -175,7 +194,11 @@ def plans(condition: ReducedCondition, nonnegative: Callable[[Expression], bool]
         for v in condition.variables:
             if u == v:
                 continue
-            ys = [y for y in condition.variables if y not in (u, v) and y not in inside and condition.curve is not None]
+            ys = [
+                y
+                for y in condition.variables
+                if y not in (u, v) and y not in inside and condition.curve is not None
+            ]
             for order in (1, 2):
                 for y in (None, *ys):
                     try:

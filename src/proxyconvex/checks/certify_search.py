@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core.errors import InvalidInputError
 from ..core.expressions import Expression
 from .certify_program import Gradient, Program
 from .intervals import Own
@@ -43,7 +44,12 @@ class Task:
 
     @classmethod
     def make(
-        cls, slack: Expression, requirements: tuple[Expression, ...] | None, names: list[str], widths: Array, arithmetic: Own
+        cls,
+        slack: Expression,
+        requirements: tuple[Expression, ...] | None,
+        names: list[str],
+        widths: Array,
+        arithmetic: Own,
     ) -> Task:
         """The task for an expression and, where there is one, its quadratic form."""
         form = None if requirements is None else Program(requirements, names, arithmetic)
@@ -167,7 +173,9 @@ class Progress:
 
     def __str__(self) -> str:
         where = "" if self.box is None else f", worst open box {self.worst:.3g} at {_show(self.box)}"
-        return f"{self.boxes:,} boxes, {self.rate:,.0f} boxes/s, {self.open:,} open at depth {self.depth}{where}"
+        return (
+            f"{self.boxes:,} boxes, {self.rate:,.0f} boxes/s, {self.open:,} open at depth {self.depth}{where}"
+        )
 
 
 def _show(box: list[tuple[float, float]]) -> str:
@@ -204,7 +212,9 @@ class State:
         levels = np.array([len(level) for level in self.tree])
         partial = path.with_suffix(".partial.npz")
         numbers = np.array([self.boxes, self.seconds])
-        np.savez_compressed(partial, lo=self.lo, hi=self.hi, tree=tree, levels=levels, numbers=numbers, key=np.array(key))
+        np.savez_compressed(
+            partial, lo=self.lo, hi=self.hi, tree=tree, levels=levels, numbers=numbers, key=np.array(key)
+        )
         partial.replace(path)
 
     @classmethod
@@ -247,17 +257,20 @@ def on_dask(scheduler: Any) -> Runner:
 
     A chunk is a deterministic function of its boxes, so a task that is retried or run twice changes nothing.
     """
-    from distributed import Client, get_client
-
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise InvalidInputError(
+            "scheduler", scheduler, "None", "Install Dask with: pip install 'dask[distributed]'."
+        ) from error
     client = scheduler if isinstance(scheduler, Client) else Client(scheduler)
-    del get_client
 
     def run(task: Task, chunks: list[tuple[Array, Array]]) -> Iterator[Outcome]:
         if len(chunks) < 2:
             yield from serial(task, chunks)
             return
-        shared = client.scatter(task, broadcast=True)
-        futures = [client.submit(examine, shared, lo, hi, pure=False) for lo, hi in chunks]
+        # The task is a few kilobytes and goes with every chunk: scattered data may be released between two levels.
+        futures = [client.submit(examine, task, lo, hi, pure=False) for lo, hi in chunks]
         for future in futures:
             yield future.result()
 

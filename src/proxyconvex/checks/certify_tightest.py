@@ -100,7 +100,9 @@ def tightest(
     """
     if not isinstance(condition, ReducedCondition) or name not in condition.constants:
         known = ", ".join(getattr(condition, "constants", {})) or "none"
-        raise InvalidInputError("name", name, f"a constant of the condition: {known}", f"Give it a value, for example {name}=1.")
+        raise InvalidInputError(
+            "name", name, f"a constant of the condition: {known}", f"Give it a value, for example {name}=1."
+        )
     if not 1e-14 <= tolerance < 1:
         raise InvalidInputError("tolerance", tolerance, "a number from 1e-14 to below 1")
     started = time.perf_counter()
@@ -110,11 +112,19 @@ def tightest(
     refuted, witness = probe.refute(point, need, sign, tolerance)
 
     def attempt(value: Fraction) -> Certification:
-        left = max(0.5, seconds - (time.perf_counter() - started))
+        # A value just short of the best one can be neither proved nor refuted: it must not use up the budget.
+        left = max(0.5, (seconds - (time.perf_counter() - started)) / 5)
         return certify(condition.with_constants(**{name: value}), seconds=left, **options)
 
     best, found, refuted, witness = _bracket(
-        attempt, probe, need, sign, tolerance, lambda: time.perf_counter() - started < seconds, refuted, witness
+        attempt,
+        probe,
+        need,
+        sign,
+        tolerance,
+        lambda: time.perf_counter() - started < seconds,
+        refuted,
+        witness,
     )
     return Bracket(
         name, "smallest" if sign > 0 else "largest", best, refuted, witness, found,
@@ -147,7 +157,9 @@ def _bracket(
         if result.status is Status.FALSIFIED:
             point = result.witness["point"]
             refuted, witness = value, point
-            base = Fraction(probe.need_at({k: np.array([float(v)]) for k, v in point.items()})[0])
+            need = float(probe.need_at({k: np.array([float(v)]) for k, v in point.items()})[0])
+            if np.isfinite(need) and sign * need > sign * float(base):
+                base = Fraction(need)
         gap *= 4
     while best is not None and failed is not None and more():
         if abs(best - (refuted if refuted is not None else failed)) <= Fraction(tolerance) * abs(best):
@@ -220,12 +232,16 @@ class _Probe:
         points = np.stack([x[k] for k in keys], axis=1)
         need = sign * self.need_at(x)
         if not np.isfinite(need).any():
-            raise InvalidInputError("name", self.name, "a constant that decides the sign of the slack somewhere")
+            raise InvalidInputError(
+                "name", self.name, "a constant that decides the sign of the slack somewhere"
+            )
         width = (self.hi - self.lo) / 8
         for _ in range(ROUNDS):
             keep = np.argsort(-np.where(np.isfinite(need), need, -np.inf))[:8]
             centres = np.repeat(points[keep], 100, axis=0)
-            fresh = centres + self.rng.normal(size=centres.shape) * width * (self.rng.random(centres.shape) < 0.7)
+            fresh = centres + self.rng.normal(size=centres.shape) * width * (
+                self.rng.random(centres.shape) < 0.7
+            )
             fresh = np.clip(fresh, self.lo, self.hi)
             new = sign * self.need_at(dict(zip(keys, fresh.T, strict=True)))
             points, need = np.concatenate([points[keep], fresh]), np.concatenate([need[keep], new])

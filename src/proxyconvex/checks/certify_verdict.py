@@ -136,7 +136,9 @@ def holds(condition: ReducedCondition, plan: Plan | None, state: State, delta: F
     )  # fmt: skip
 
 
-def falsified(condition: ReducedCondition, point: dict[str, Fraction], boxes: int, seconds: float, how: str) -> Certification:
+def falsified(
+    condition: ReducedCondition, point: dict[str, Fraction], boxes: int, seconds: float, how: str
+) -> Certification:
     """The verdict of a confirmed violation."""
     ends = confirmed(condition, point)
     if ends is None:
@@ -152,10 +154,16 @@ def _plain(x: Fraction) -> str:
     return str(x) if len(str(x)) <= 12 else repr(float(x)) if Fraction(float(x)) == x else str(x)
 
 
-def undecided(condition: ReducedCondition, state: State, floor: float, box: list[tuple[float, float]] | None) -> Certification:
+def undecided(
+    condition: ReducedCondition, state: State, floor: float, box: list[tuple[float, float]] | None
+) -> Certification:
     """The verdict of a spent budget: what is proved nevertheless, and the worst box."""
     names = list(condition.variables)
-    shown = "" if box is None else ", ".join(f"{n} in [{a:.6g}, {b:.6g}]" for n, (a, b) in zip(names, box, strict=True))
+    shown = (
+        ""
+        if box is None
+        else ", ".join(f"{n} in [{a:.6g}, {b:.6g}]" for n, (a, b) in zip(names, box, strict=True))
+    )
     delta = Fraction(-floor) if np.isfinite(floor) and floor < 0 else Fraction(0) if floor >= 0 else None
     weaker = (
         f"It holds up to -delta: slack >= -{rounded(delta)} is proved for all {condition.where}; between that and 0 nothing is decided"
@@ -166,7 +174,11 @@ def undecided(condition: ReducedCondition, state: State, floor: float, box: list
         f"The budget of {state.seconds:.3g} s and {state.boxes:,} boxes is spent with {len(state.lo):,} boxes open. {weaker}. "
         f"Worst open box: {shown}."
     )
-    witness = {"box": dict(zip(names, box, strict=True)) if box else {}, "lower_bound": floor, "open": len(state.lo)}
+    witness = {
+        "box": dict(zip(names, box, strict=True)) if box else {},
+        "lower_bound": floor,
+        "open": len(state.lo),
+    }
     return Certification(
         Status.INCONCLUSIVE, sentence, Evidence.CERTIFIED if delta is not None else Evidence.ASSUMED, witness,
         condition, state.boxes, state.seconds, "", delta,

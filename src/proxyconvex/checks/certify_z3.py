@@ -63,7 +63,9 @@ def _table(z3: Any) -> dict[str, Any]:
     }
 
 
-def decide(condition: ReducedCondition, seconds: float, delta: Fraction, required: bool = False) -> Certification | None:
+def decide(
+    condition: ReducedCondition, seconds: float, delta: Fraction, required: bool = False
+) -> Certification | None:
     """Ask z3 for a point with ``slack < -delta``.
 
     Args:
@@ -85,7 +87,9 @@ def decide(condition: ReducedCondition, seconds: float, delta: Fraction, require
         import z3
     except ImportError as error:
         if required:
-            raise InvalidInputError("solver", "z3", "'boxes'", "Install it with: pip install z3-solver.") from error
+            raise InvalidInputError(
+                "solver", "z3", "'boxes'", "Install it with: pip install z3-solver."
+            ) from error
         return None
     started = time.perf_counter()
 
@@ -112,7 +116,11 @@ def decide(condition: ReducedCondition, seconds: float, delta: Fraction, require
         return Certification(Status.HOLDS, sentence, Evidence.CERTIFIED, {}, condition, 0, spent, how, delta)
     if answer == z3.sat:
         point = _point(solver.model(), symbols, condition)
-        relaxed = condition if not delta else ReducedCondition(condition.expression + delta, condition.variables, condition.constants)
+        relaxed = (
+            condition
+            if not delta
+            else ReducedCondition(condition.expression + delta, condition.variables, condition.constants)
+        )
         if verdict.confirmed(relaxed, point) is not None:
             return verdict.falsified(relaxed, point, 0, spent, "z3")
     if not required:

@@ -208,6 +208,8 @@ def arithmetic(name: str = "own") -> Own:
         try:
             from .intervals_crival import Crival
         except ImportError as error:
-            raise InvalidInputError("arithmetic", name, "'own'", "Install it with: pip install crival.") from error
+            raise InvalidInputError(
+                "arithmetic", name, "'own'", "Install it with: pip install crival."
+            ) from error
         return Crival()
     raise InvalidInputError("arithmetic", name, "'own' or 'crival'")

@@ -19,6 +19,14 @@ def _ends(x: Any) -> Pair:
     return x.inf, x.sup
 
 
+def _masked(x: Any, *ends: Any) -> Pair:
+    """The ends, where all factors are known: zero times an unknown number is not known to be zero (it may not exist)."""
+    known = np.isfinite(ends[0])
+    for end in ends[1:]:
+        known = known & np.isfinite(end)
+    return np.where(known, x.inf, np.nan), np.where(known, x.sup, np.nan)
+
+
 class Crival(Own):
     """Tightest enclosures of ring operations and elementary functions; the rest as in `Own`.
 
@@ -38,15 +46,15 @@ class Crival(Own):
 
     def mul(self, x: Pair, y: Pair) -> Pair:
         """``x y``."""
-        return _ends(_box(x) * _box(y))
+        return _masked(_box(x) * _box(y), *x, *y)
 
     def scale(self, x: Pair, c: float) -> Pair:
         """``c x``."""
-        return _ends(_box(x) * c)
+        return _masked(_box(x) * c, *x)
 
     def square(self, x: Pair) -> Pair:
         """``x^2``."""
-        return _ends(ival.sqr(_box(x)))
+        return _masked(ival.sqr(_box(x)), *x)
 
     def below(self, name: str, x: Any) -> Any:
         """Lower bound on an elementary function at points."""

@@ -56,6 +56,10 @@ class Expression:
     def __hash__(self) -> int:
         return self._hash
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Made anew, because the hash of a string differs from process to process.
+        return Expression, (self.op, *self.args)
+
     def same(self, other: Expression) -> bool:
         """Whether two expressions have the same structure."""
         if self is other:

@@ -1,9 +1,9 @@
 """Conjectures to refute or certify: ``proxyconvex check examples/my_condition.py:NAME``.
 
-    proxyconvex check examples/my_condition.py:monotone --certificate out.json      # holds, with a certificate
-    proxyconvex check examples/my_condition.py:too_good                             # false, with a small counterexample
-    proxyconvex check examples/my_condition.py:smooth                               # on parameters: false
-    proxyconvex check examples/my_condition.py:strong                               # on parameters: not refuted
+proxyconvex check examples/my_condition.py:monotone --certificate out.json      # holds, with a certificate
+proxyconvex check examples/my_condition.py:too_good                             # false, with a small counterexample
+proxyconvex check examples/my_condition.py:smooth                               # on parameters: false
+proxyconvex check examples/my_condition.py:strong                               # on parameters: not refuted
 """
 
 import jax
@@ -15,7 +15,9 @@ import proxyconvex as pc
 # A single neuron with a softplus activation and label noise, for every dimension and every distribution of the data at once:
 # a = <w, x>, b = <v, x>. Frei, Cao and Gu (2020) have the constant C = 1/2 times a ratio of slopes; here is a much better one.
 monotone = pc.ProxyConvexity.pointwise(
-    lambda a, b, y, s, ds, C: (s(a) - y) * ds(a) * (a - b) - (s(a) - s(b)) ** 2 * ds(a) / 2 + C * (s(b) - y) ** 2,
+    lambda a, b, y, s, ds, C: (
+        (s(a) - y) * ds(a) * (a - b) - (s(a) - s(b)) ** 2 * ds(a) / 2 + C * (s(b) - y) ** 2
+    ),
     activation="softplus",
     a=(-3, 3),
     b=(-3, 3),

@@ -75,7 +75,8 @@ _EXPORTS = {
     "falsify": "checks.falsify",
     "tightest": "checks.tightest",
     **dict.fromkeys(
-        ("estimate", "estimate_mean", "estimate_noise", "smoothness_upper", "curvature_lower"), "checks.estimate"
+        ("estimate", "estimate_mean", "estimate_noise", "smoothness_upper", "curvature_lower"),
+        "checks.estimate",
     ),
     **dict.fromkeys(("combine", "scale", "reparametrise", "regularise", "weaken", "bridge"), "core.calculus"),
     **dict.fromkeys(

@@ -19,20 +19,52 @@ from .core.errors import InvalidInputError
 from .core.evidence import Status, Verdict
 from .core.reduced import ReducedCondition
 
-EXIT = {Status.HOLDS: 0, Status.FALSIFIED: 1, Status.NOT_FALSIFIED: 3, Status.INCONCLUSIVE: 3, Status.INVALID_INPUT: 2}
-COLOURS = {Status.HOLDS: "green", Status.FALSIFIED: "red", Status.NOT_FALSIFIED: "yellow", Status.INCONCLUSIVE: "yellow"}
+EXIT = {
+    Status.HOLDS: 0,
+    Status.FALSIFIED: 1,
+    Status.NOT_FALSIFIED: 3,
+    Status.INCONCLUSIVE: 3,
+    Status.INVALID_INPUT: 2,
+}
+COLOURS = {
+    Status.HOLDS: "green",
+    Status.FALSIFIED: "red",
+    Status.NOT_FALSIFIED: "yellow",
+    Status.INCONCLUSIVE: "yellow",
+}
 SHOWN = 400
 
 
 def check(
-    target: Annotated[str, typer.Argument(help="A Python file and the condition it defines.", metavar="FILE.py:NAME")],
-    certificate: Annotated[Path | None, typer.Option(help="Where to write the certificate of a condition that holds.")] = None,
-    budget: Annotated[str | None, typer.Option(help="Time for everything, e.g. 30s, 5min. Default: a fixed number of evaluations, then at most 60s of branch and bound.")] = None,
-    jobs: Annotated[int, typer.Option(help="Parallel workers: threads for the branch and bound, Dask processes for a search on parameters.", min=1)] = 1,
-    scheduler: Annotated[str | None, typer.Option(help="Address of a Dask scheduler to run on, e.g. tcp://127.0.0.1:8786.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted check (its state lies beside the file).")] = False,
+    target: Annotated[
+        str, typer.Argument(help="A Python file and the condition it defines.", metavar="FILE.py:NAME")
+    ],
+    certificate: Annotated[
+        Path | None, typer.Option(help="Where to write the certificate of a condition that holds.")
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            help="Time for everything, e.g. 30s, 5min. Default: a fixed number of evaluations, then at most 60s of branch and bound."
+        ),
+    ] = None,
+    jobs: Annotated[
+        int,
+        typer.Option(
+            help="Parallel workers: threads for the branch and bound, Dask processes for a search on parameters.",
+            min=1,
+        ),
+    ] = 1,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Address of a Dask scheduler to run on, e.g. tcp://127.0.0.1:8786.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue an interrupted check (its state lies beside the file).")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Seed of the search.", min=0)] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, nothing else.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object on standard output, nothing else.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Refute or certify a condition that you wrote down in a Python file.
@@ -50,20 +82,29 @@ def check(
     seconds = None if budget is None else parse_budget(budget)
     out, err = Console(highlight=False, soft_wrap=True), Console(stderr=True, highlight=False, soft_wrap=True)
     condition, like = load_condition(target)
-    session = Session(condition, like, target, seconds, seed, jobs, scheduler, resume, err, not quiet and not as_json)
+    session = Session(
+        condition, like, target, seconds, seed, jobs, scheduler, resume, err, not quiet and not as_json
+    )
     if not as_json:
         out.print(f"[bold]{escape(target)}[/]\n  {escape(_cut(_statement(condition)))}")
     try:
         verdict = session.run()
     except InvalidInputError as error:
         where = user_error(error, target)
-        raise InvalidInputError(error.what, where, error.accepted, error.fix) from error if where else error
+        if where is None:
+            raise
+        raise InvalidInputError(error.what, where, error.accepted, error.fix) from error
     except KeyboardInterrupt:
         err.print(f"Interrupted. Continue with: proxyconvex check {target} --resume")
         raise typer.Exit(130) from None
     note = _write(verdict, certificate)
     if as_json:
-        print(json.dumps(as_data(verdict, target, session, note if verdict.status is Status.HOLDS else None), allow_nan=False))
+        print(
+            json.dumps(
+                as_data(verdict, target, session, note if verdict.status is Status.HOLDS else None),
+                allow_nan=False,
+            )
+        )
     else:
         _show(out, verdict, session, target, note)
     raise typer.Exit(EXIT[verdict.status])
@@ -76,7 +117,13 @@ class Session:
         self, condition: Any, like: Any, target: str, seconds: float | None, seed: int, jobs: int, scheduler: str | None,
         resume: bool, err: Console, talk: bool,
     ) -> None:  # fmt: skip
-        self.condition, self.like, self.target, self.seconds, self.seed = condition, like, target, seconds, seed
+        self.condition, self.like, self.target, self.seconds, self.seed = (
+            condition,
+            like,
+            target,
+            seconds,
+            seed,
+        )
         self.jobs, self.scheduler, self.err, self.talk = jobs, scheduler, err, talk
         self.started = time.monotonic()
         self.reduced = isinstance(condition, ReducedCondition)
@@ -146,7 +193,9 @@ class _Line:
         if now - self.last > 0.2:
             self.last, self.shown = now, True
             if self.err.is_terminal:
-                print(f"\r\033[K{_cut(str(what), self.err.width - 1)}", end="", file=self.err.file, flush=True)
+                print(
+                    f"\r\033[K{_cut(str(what), self.err.width - 1)}", end="", file=self.err.file, flush=True
+                )
 
     def __exit__(self, *details: object) -> None:
         if self.shown and self.err.is_terminal:
@@ -163,7 +212,10 @@ def state_file(target: str) -> Path:
 def _both(search: Verdict, proved: Any) -> Verdict:
     """Undecided: what the search saw and what the branch and bound proved."""
     return Verdict(
-        Status.INCONCLUSIVE, f"{proved.sentence} {search.sentence}", proved.evidence, {**search.witness, **proved.witness}
+        Status.INCONCLUSIVE,
+        f"{proved.sentence} {search.sentence}",
+        proved.evidence,
+        {**search.witness, **proved.witness},
     )
 
 
@@ -181,21 +233,29 @@ def _write(verdict: Any, path: Path | None) -> str:
 
 def _show(out: Console, verdict: Any, session: Session, target: str, note: str) -> None:
     w = verdict.witness
-    out.print(f"[bold {COLOURS[verdict.status]}]{verdict.status.name}[/] (evidence {verdict.evidence.name}, {session.elapsed:.2f} s)")
+    out.print(
+        f"[bold {COLOURS[verdict.status]}]{verdict.status.name}[/] (evidence {verdict.evidence.name}, {session.elapsed:.2f} s)"
+    )
     if verdict.status is Status.FALSIFIED and "confirmed_by" in w:
         for name, value in _short_point(w):
             out.print(f"  {escape(name)} = {escape(value)}")
         out.print(f"  slack at most {w['slack_upper']:.6g} < 0, by {w['confirmed_by']}")
         if w["does_not_matter"]:
             out.print(f"  does not seem to matter: {escape(_cut(', '.join(w['does_not_matter']), 200))}")
-        out.print(f"  found by: {w['found_by']}, {w['evaluations']:,} evaluations; coordinates different from zero: {w['nonzero']} of {w['size']}")
+        out.print(
+            f"  found by: {w['found_by']}, {w['evaluations']:,} evaluations; coordinates different from zero: {w['nonzero']} of {w['size']}"
+        )
         file, _, name = target.rpartition(":")
         line = w["reproduce"].replace("cond.", f"{name or 'cond'}.")
-        out.print(f"  reproduce: from {Path(file or target).stem} import {name or 'cond'}; {escape(_cut(line))}")
+        out.print(
+            f"  reproduce: from {Path(file or target).stem} import {name or 'cond'}; {escape(_cut(line))}"
+        )
     else:
         out.print(f"  {escape(verdict.sentence)}")
         if verdict.status is Status.NOT_FALSIFIED:
-            out.print("  Only reduced conditions in at most six bounded variables can be certified; this one is on parameters.")
+            out.print(
+                "  Only reduced conditions in at most six bounded variables can be certified; this one is on parameters."
+            )
     if note:
         out.print(escape(note))
 
@@ -203,7 +263,10 @@ def _show(out: Console, verdict: Any, session: Session, target: str, note: str) 
 def _short_point(w: dict[str, Any]) -> list[tuple[str, str]]:
     """The coordinates to print: all of a short point, those different from zero of a long one, at most twelve."""
     if w["size"] <= 12:
-        return [(k, str(np.asarray(v).tolist()) if not isinstance(v, dict | tuple | list) else str(v)) for k, v in w["point"].items()]
+        return [
+            (k, str(np.asarray(v).tolist()) if not isinstance(v, dict | tuple | list) else str(v))
+            for k, v in w["point"].items()
+        ]
     spots = np.flatnonzero(w["flat"])
     lines = [(f"coordinate {i}", repr(float(w["flat"][i]))) for i in spots[:12].tolist()]
     if len(spots) > 12:

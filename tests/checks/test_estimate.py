@@ -47,20 +47,26 @@ def test_the_smoothness_bound_is_above_every_hessian(dimensions):
     assert by_hand <= float(bound) <= by_hand * (1 + 1e-9)
     signs = np.where(np.arange(m) % 2, -1.0, 1.0) / np.sqrt(m)
     with jax.enable_x64(True):
-        hessian = jax.jit(jax.hessian(lambda w: jnp.mean(jax.nn.softplus(-y * (phi(x @ w.reshape(m, d).T) @ signs)))))
+        hessian = jax.jit(
+            jax.hessian(lambda w: jnp.mean(jax.nn.softplus(-y * (phi(x @ w.reshape(m, d).T) @ signs))))
+        )
         for size in (0.0, 0.5, 3.0):
             eigenvalues = np.linalg.eigvalsh(np.asarray(hessian(size * rng.normal(size=m * d))))
             assert np.abs(eigenvalues).max() <= float(bound)
 
 
 def test_power_iteration_stays_below_and_says_so():
-    constant = pc.curvature_lower(lambda w: jnp.sum(jnp.asarray(D) * w**2) / 2 - 20 * jnp.sum(jnp.cos(w)), np.zeros(3), iterations=3)
+    constant = pc.curvature_lower(
+        lambda w: jnp.sum(jnp.asarray(D) * w**2) / 2 - 20 * jnp.sum(jnp.cos(w)), np.zeros(3), iterations=3
+    )
     assert (constant.side, constant.evidence) == ("lower", Evidence.CERTIFIED)
     assert 21 < float(constant) <= 30  # the Hessian is diag(21, 23, 30)
     assert constant.value <= Fraction(30)
     converged = pc.curvature_lower(_f, np.zeros(3), iterations=200)
     assert 10 * (1 - 1e-12) <= float(converged) <= 10
-    rounded = pc.curvature_lower(lambda w: jnp.sum(w.astype(jnp.float32) ** 2).astype(jnp.float64), np.ones(2))
+    rounded = pc.curvature_lower(
+        lambda w: jnp.sum(w.astype(jnp.float32) ** 2).astype(jnp.float64), np.ones(2)
+    )
     assert rounded.evidence is Evidence.SAMPLED
 
 
@@ -87,7 +93,9 @@ def test_no_theorem_takes_an_estimate_or_the_wrong_side():
         assert word in str(refused)
         for theorem in THEOREMS:
             answer = theorem.accepts(premises(wrong), method)
-            uses = answer.__class__.__name__ == "Accepted" and any(isinstance(p, pc.Smooth) for p in getattr(answer, "premises", ()))
+            uses = answer.__class__.__name__ == "Accepted" and any(
+                isinstance(p, pc.Smooth) for p in getattr(answer, "premises", ())
+            )
             assert not uses, theorem.id
 
 
@@ -102,7 +110,9 @@ def test_intervals_cover_the_mean_as_often_as_they_say():
         e = pc.estimate_mean(rng.normal(2.0, 3.0, size=8), confidence=0.9)
         hits["normal"] += e.low <= 2.0 <= e.high
     assert hits["bounded"] / runs >= 0.9
-    assert abs(hits["normal"] / runs - 0.9) < 0.05  # exact for normal samples: three standard errors are 0.045
+    assert (
+        abs(hits["normal"] / runs - 0.9) < 0.05
+    )  # exact for normal samples: three standard errors are 0.045
 
 
 def test_the_noise_estimate_is_unbiased_and_worded_as_an_estimate():
@@ -118,7 +128,12 @@ def test_the_noise_estimate_is_unbiased_and_worded_as_an_estimate():
     ("call", "message"),
     [
         (lambda: pc.estimate(pc.Smooth(1.0, f=_f), "L", points=[np.zeros(3)]), "a pair"),
-        (lambda: pc.estimate(pc.Smooth(1.0, f=_f), "L", points=[(np.zeros(3), np.zeros(3))], like=np.zeros(3)), "pairs"),
+        (
+            lambda: pc.estimate(
+                pc.Smooth(1.0, f=_f), "L", points=[(np.zeros(3), np.zeros(3))], like=np.zeros(3)
+            ),
+            "pairs",
+        ),
         (lambda: pc.estimate(pc.ProxyPL(_f, _f, 0, 1, 1), "alpha", like=np.zeros(3)), "pc.tightest"),
         (lambda: pc.smoothness_upper(np.ones((3, 2)), Activation("relu"), 4), "no smoothness constant"),
         (lambda: pc.smoothness_upper(np.ones(3), Activation("softplus"), 4), "one row per sample"),

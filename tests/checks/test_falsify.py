@@ -65,7 +65,9 @@ def test_not_found_is_not_called_true():
 
 
 def test_coordinates_that_do_not_matter_are_named():
-    condition = pc.BoundedBelow(0, f=lambda w: w[0] ** 2 - 1 + 0.0 * w[1] * w[2], region=pc.Ball(np.zeros(3), 5.0))
+    condition = pc.BoundedBelow(
+        0, f=lambda w: w[0] ** 2 - 1 + 0.0 * w[1] * w[2], region=pc.Ball(np.zeros(3), 5.0)
+    )
     verdict = pc.falsify(condition)
     assert verdict.witness["does_not_matter"] == ["w[1]", "w[2]"]
     assert verdict.witness["point"]["w"].tolist() == [0.0, 0.0, 0.0]
@@ -87,7 +89,9 @@ def test_one_coordinate_of_thirty_thousand_is_at_fault():
 def test_counterexamples_lie_in_the_region():
     # |w|^4 / 4 is 12-smooth on the ball of radius 2 and not beyond; just below 12 the violation sits at the boundary.
     center = np.array([1.0, -1.0])
-    condition = pc.Smooth(11.5, f=lambda w: ((w - center) @ (w - center)) ** 2 / 4, region=pc.Ball(center, 2.0))
+    condition = pc.Smooth(
+        11.5, f=lambda w: ((w - center) @ (w - center)) ** 2 / 4, region=pc.Ball(center, 2.0)
+    )
     verdict = pc.falsify(condition)
     assert verdict.status is Status.FALSIFIED
     for point in verdict.witness["arguments"]:
@@ -127,7 +131,10 @@ def test_pytrees_products_and_pulled_back_regions():
     verdict = pc.falsify(pc.BoundedBelow(-0.4, f=lambda w: w[0], region=pulled))
     assert verdict.status is Status.FALSIFIED
     assert -0.5 <= verdict.witness["point"]["w"][0] < -0.4
-    assert pc.falsify(pc.BoundedBelow(-0.5, f=lambda w: w[0], region=pulled), budget=4000).status is Status.NOT_FALSIFIED
+    assert (
+        pc.falsify(pc.BoundedBelow(-0.5, f=lambda w: w[0], region=pulled), budget=4000).status
+        is Status.NOT_FALSIFIED
+    )
 
 
 def test_exact_fractions_confirm_where_the_formula_runs_on_them():
@@ -152,7 +159,9 @@ def test_rounding_alone_is_not_a_counterexample():
 
 def test_what_only_float64_saw_is_not_called_false():
     """Float32 inside f cannot be confirmed: the verdict is INCONCLUSIVE, with the margin over a rounding estimate."""
-    condition = pc.BoundedBelow(1, f=lambda w: jnp.sum(w.astype(jnp.float32)).astype(jnp.float64), region=pc.Ball(np.zeros(2), 1.0))
+    condition = pc.BoundedBelow(
+        1, f=lambda w: jnp.sum(w.astype(jnp.float32)).astype(jnp.float64), region=pc.Ball(np.zeros(2), 1.0)
+    )
     verdict = pc.falsify(condition, budget=2000)
     assert verdict.status is Status.INCONCLUSIVE
     assert "float64 only" in verdict.sentence
@@ -162,7 +171,7 @@ def test_what_only_float64_saw_is_not_called_false():
 
 def test_a_huge_cancellation_is_not_a_counterexample():
     """``(1e16 + w) - 1e16 - w + 0`` is zero over the reals and up to one in float64."""
-    condition = pc.BoundedBelow(0, f=lambda w: ((w[0] + 1e16) - 1e16 - w[0]), region=pc.Ball(np.zeros(1), 1.0))
+    condition = pc.BoundedBelow(0, f=lambda w: (w[0] + 1e16) - 1e16 - w[0], region=pc.Ball(np.zeros(1), 1.0))
     with jax.enable_x64(True):
         assert float(condition.f(jnp.array([0.9]))) != 0
     assert pc.falsify(condition, budget=2000).status is Status.NOT_FALSIFIED
@@ -170,7 +179,11 @@ def test_a_huge_cancellation_is_not_a_counterexample():
 
 def test_kinks_are_found_by_bisection():
     """False only within one percent before a jump."""
-    condition = pc.BoundedBelow(0, f=lambda w: jnp.where((w[0] > 0.777) & (w[0] < 0.7785), -1.0, w[0] ** 2), region=pc.Ball(np.zeros(1), 1.0))
+    condition = pc.BoundedBelow(
+        0,
+        f=lambda w: jnp.where((w[0] > 0.777) & (w[0] < 0.7785), -1.0, w[0] ** 2),
+        region=pc.Ball(np.zeros(1), 1.0),
+    )
     verdict = pc.falsify(condition)
     assert verdict.status is Status.FALSIFIED
     assert 0.777 < verdict.witness["point"]["w"][0] < 0.7785

@@ -76,10 +76,14 @@ def test_contains_the_value_of_exact_fractions():
     """An independent oracle: rational intervals of the core, at 224 bits."""
     w = [Fraction(1, 3).limit_denominator(2**20), Fraction(-7, 4)]
     w = [Fraction(float(x)) for x in w]
-    ball = enclose(lambda u: jnp.log(1 + jnp.exp(u[0])) * u[1] ** 3 - u[0] / u[1], np.array([float(x) for x in w]))
+    ball = enclose(
+        lambda u: jnp.log(1 + jnp.exp(u[0])) * u[1] ** 3 - u[0] / u[1], np.array([float(x) for x in w])
+    )
     true = log(1 + exp(w[0])) * w[1] ** 3 - w[0] / w[1]
     assert isinstance(true, Interval)
-    low, high = (Fraction(int(m)) * Fraction(2) ** int(e) for m, e in (ball.lower().man_exp(), ball.upper().man_exp()))
+    low, high = (
+        Fraction(int(m)) * Fraction(2) ** int(e) for m, e in (ball.lower().man_exp(), ball.upper().man_exp())
+    )
     assert low <= true.lo
     assert true.hi <= high
 

@@ -49,7 +49,9 @@ def test_brackets_the_closed_form(name):
 
 
 def test_xi_and_a_level_h():
-    bracket = pc.tightest(pc.ProxyPL(_f, _f, 5.0, 2, 4.0), "xi", like=np.zeros(3), tolerance=0.02, budget=4000)
+    bracket = pc.tightest(
+        pc.ProxyPL(_f, _f, 5.0, 2, 4.0), "xi", like=np.zeros(3), tolerance=0.02, budget=4000
+    )
     assert -1e-6 < bracket.refuted < 0 <= bracket.kept < 0.2
     # f = |w|^2/2 against v = 0 with g = 2 f + 1: the best h is 1.
     condition = pc.ProxyConvexity(_disc, lambda w: 2 * _disc(w) + 1, 7.0, comparator=np.zeros(2))
@@ -64,7 +66,13 @@ def test_a_refuted_number_is_not_rounded_into_a_false_claim():
 
 
 def test_reduced_conditions_are_handed_to_the_certified_bracket():
-    condition = pc.reduced(lambda a, b, s, c: (s(a) - s(b)) * (a - b) - c * (s(a) - s(b)) ** 2, activation="tanh", a=(-1, 1), b=(-1, 1), c=0.5)
+    condition = pc.reduced(
+        lambda a, b, s, c: (s(a) - s(b)) * (a - b) - c * (s(a) - s(b)) ** 2,
+        activation="tanh",
+        a=(-1, 1),
+        b=(-1, 1),
+        c=0.5,
+    )
     bracket = pc.tightest(condition, "c", tolerance=1e-3)
     assert float(bracket.certified) <= 1 <= float(bracket.refuted)
 

@@ -17,7 +17,18 @@ ZOO = zoo()
 def test_the_zoo_is_large_and_covers_every_family_and_kind():
     assert len(ZOO) >= 30
     assert len({s.name for s in ZOO}) == len(ZOO)
-    assert {s.family for s in ZOO} == {"classical", "side", "U", "F1", "F2", "F3", "F4", "F5", "F6", "reduced"}
+    assert {s.family for s in ZOO} == {
+        "classical",
+        "side",
+        "U",
+        "F1",
+        "F2",
+        "F3",
+        "F4",
+        "F5",
+        "F6",
+        "reduced",
+    }
     kinds = {type(s.planted()) for s in ZOO}
     assert {ProxyConvexity, ProxyPL, Smooth, GradientGrowth, Noise, ReducedCondition} <= kinds
 

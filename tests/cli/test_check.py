@@ -72,7 +72,9 @@ def test_json_is_one_object_and_nothing_else():
 
 
 def test_a_condition_on_parameters_is_only_searched(tmp_path):
-    code, out, _ = run(f"{EXAMPLE}:strong", "--budget", "1s", "--certificate", tmp_path / "no.json", "--quiet")
+    code, out, _ = run(
+        f"{EXAMPLE}:strong", "--budget", "1s", "--certificate", tmp_path / "no.json", "--quiet"
+    )
     assert code == 3
     assert "NOT_FALSIFIED (evidence SAMPLED" in out
     assert "does not show that none exists" in out
@@ -83,7 +85,9 @@ def test_a_condition_on_parameters_is_only_searched(tmp_path):
 
 def test_an_undecided_condition_keeps_its_state_and_resumes(user_file):
     # True, with equality on a curve that no rewriting removes: boxes alone cannot close it.
-    path = user_file("cond = pc.reduced(lambda a, b, exp: exp(2 * a) - 2 * exp(a) * b + b**2, a=(-2, 2), b=(-2, 2))\n")
+    path = user_file(
+        "cond = pc.reduced(lambda a, b, exp: exp(2 * a) - 2 * exp(a) * b + b**2, a=(-2, 2), b=(-2, 2))\n"
+    )
     code, out, _ = run(f"{path}:cond", "--budget", "2s", "--quiet")
     assert code == 3
     assert "INCONCLUSIVE" in out
@@ -146,5 +150,13 @@ def test_bad_options_are_refused():
 
 def test_the_help_documents_exit_codes():
     text = CliRunner().invoke(cli.app, ["check", "--help"], env={"COLUMNS": "200"}).stdout
-    for part in ("0: it holds", "1: it is false", "3: not decided", "2: bad input", "--certificate", "--resume", "--scheduler"):
+    for part in (
+        "0: it holds",
+        "1: it is false",
+        "3: not decided",
+        "2: bad input",
+        "--certificate",
+        "--resume",
+        "--scheduler",
+    ):
         assert part in text

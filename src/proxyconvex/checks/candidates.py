@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import itertools
+from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float
 
-from .falsify_problem import Points, Problem
+from .falsify_problem import Problem
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+    from .falsify_problem import Points
 
 _GRID_LIMIT = 6000
 _FLOATS = 2**22
@@ -38,8 +43,7 @@ def structured_points(problem: Problem, rng: np.random.Generator) -> Points:
         parts.append(np.broadcast_to(level, (len(level), problem.size)))  # all arguments equal
     for one, other in itertools.combinations(anchors[:3], 2):
         parts.append(one + np.array([-1, 0.25, 0.5, 0.75, 2.0])[:, None] * (other - one))
-    points = problem.project(np.concatenate(parts))
-    return np.unique(points, axis=0) if points.size <= 2**16 else points
+    return problem.project(np.concatenate(parts))
 
 
 def corners(p: int, n: int, rng: np.random.Generator) -> Points:
@@ -99,7 +103,9 @@ def random_points(problem: Problem, n: int, rng: np.random.Generator) -> Points:
         direction = np.where(keep | (kind < 0.5), direction, 0.0)
         direction = np.where(kind > 0.85, np.sign(direction), direction)
     direction /= np.maximum(np.linalg.norm(direction, axis=1, keepdims=True), 1e-300)
-    reach = scale * (10 ** rng.uniform(-4, 0.4, (n, 1)) if problem.spread else 10 ** rng.uniform(-3, 2.5, (n, 1)))
+    reach = scale * (
+        10 ** rng.uniform(-4, 0.4, (n, 1)) if problem.spread else 10 ** rng.uniform(-3, 2.5, (n, 1))
+    )
     points = base + direction * reach
     low, high = box(problem) if p <= 64 else (np.full(p, -np.inf), np.full(p, np.inf))
     if np.isfinite(low).all() and np.isfinite(high).all():

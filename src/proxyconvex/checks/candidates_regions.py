@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Bool, Float
 
 from ..core.errors import InvalidInputError
 from ..core.intervals import exact, upper
@@ -28,8 +27,12 @@ from ..core.regions import (
     exact_point,
 )
 
-Points = Float[np.ndarray, "n p"]
 # Projections stop this far inside, so that the rounding of a projected point does not leave the region.
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
+
+    Points = Float[np.ndarray, "n p"]
+
 _INSIDE = 1 - 1e-12
 
 
@@ -58,7 +61,11 @@ def center_of(region: Region) -> Any:
         return next((c for c in map(center_of, region.parts) if c is not None), None)
     if isinstance(region, Pullback):
         inner = center_of(region.region)
-        return None if inner is None else np.linalg.lstsq(region.matrix, flat(inner) - region.offset, rcond=None)[0]
+        return (
+            None
+            if inner is None
+            else np.linalg.lstsq(region.matrix, flat(inner) - region.offset, rcond=None)[0]
+        )
     return None
 
 

@@ -10,10 +10,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float
 
 from ..core.conditions import Smooth
 from ..core.errors import InvalidInputError
@@ -24,6 +23,9 @@ from .candidates import random_points, structured_points
 from .candidates_regions import flat
 from .estimate_constants import STRONGER, checked_name, critical_values
 from .falsify_parameters import ParameterProblem
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 def estimate(
@@ -62,10 +64,19 @@ def estimate(
     """
     name = checked_name(condition, constant)
     if name == "alpha":
-        raise InvalidInputError("constant", constant, "a constant with one side", "Each point allows an interval of exponents: use pc.tightest.")
+        raise InvalidInputError(
+            "constant",
+            constant,
+            "a constant with one side",
+            "Each point allows an interval of exponents: use pc.tightest.",
+        )
     if like is None and points is not None and len(points):
         first = points[0]
-        like = first[0] if isinstance(condition, Smooth) and isinstance(first, tuple | list) and len(first) == 2 else first
+        like = (
+            first[0]
+            if isinstance(condition, Smooth) and isinstance(first, tuple | list) and len(first) == 2
+            else first
+        )
     problem = ParameterProblem(condition, like)
     if points is None:
         rng = np.random.default_rng([seed, 0])
@@ -119,7 +130,12 @@ def smoothness_upper(features: Float[np.ndarray, "n d"], activation: Any, width:
     from proxyconvex_checker.rounding import lambda_max_upper, matmul_enclosure
 
     if not getattr(activation, "smooth", False):
-        raise InvalidInputError("activation", activation, "a smooth activation (softplus, smooth-leaky)", "A network with kinks has no smoothness constant.")
+        raise InvalidInputError(
+            "activation",
+            activation,
+            "a smooth activation (softplus, smooth-leaky)",
+            "A network with kinks has no smoothness constant.",
+        )
     if not isinstance(width, int) or width < 1:
         raise InvalidInputError("width", width, "a whole number >= 1")
     x = checked_point("features", features)
@@ -133,9 +149,7 @@ def smoothness_upper(features: Float[np.ndarray, "n d"], activation: Any, width:
     return Constant(spread * (Fraction(1, 4) + curvature / root), "upper", Evidence.CERTIFIED)
 
 
-def curvature_lower(
-    f: Callable[[Any], Any], w: Any, *, iterations: int = 50, seed: int = 0
-) -> Constant:
+def curvature_lower(f: Callable[[Any], Any], w: Any, *, iterations: int = 50, seed: int = 0) -> Constant:
     """Power iteration for the largest curvature of ``f`` at ``w``: a *lower* bound on every smoothness constant around w.
 
     Power iteration stops below the largest eigenvalue (and sees one point only), so this can never serve as L; theorems
@@ -170,7 +184,10 @@ def curvature_lower(
             v = new
         v = v / np.linalg.norm(v)
         try:
-            ball = enclose(lambda pair: quadratic(pair[0], pair[1]) / jax.numpy.vdot(pair[1], pair[1]), (np.asarray(x), v))
+            ball = enclose(
+                lambda pair: quadratic(pair[0], pair[1]) / jax.numpy.vdot(pair[1], pair[1]),
+                (np.asarray(x), v),
+            )
             if ball.is_finite():
                 low = ball.abs_lower()
                 value = float(low.mid())
@@ -213,7 +230,9 @@ class Estimate:
         return f"about {self.value:.6g}, between {self.low:.6g} and {self.high:.6g} with confidence {self.confidence:g} ({self.samples} samples; {self.method})"
 
 
-def estimate_mean(samples: Any, *, confidence: float = 0.95, bounds: tuple[float, float] | None = None) -> Estimate:
+def estimate_mean(
+    samples: Any, *, confidence: float = 0.95, bounds: tuple[float, float] | None = None
+) -> Estimate:
     """Mean of independent samples with a confidence interval.
 
     With known ``bounds`` of a single sample: the empirical Bernstein interval of Maurer and Pontil (2009), valid for every n.
@@ -237,13 +256,24 @@ def estimate_mean(samples: Any, *, confidence: float = 0.95, bounds: tuple[float
         from scipy.stats import t
 
         half = float(t.ppf((1 + confidence) / 2, n - 1)) * math.sqrt(variance / n)
-        return Estimate(mean, mean - half, mean + half, confidence, n, "Student's t, exact for normal samples only")
+        return Estimate(
+            mean, mean - half, mean + half, confidence, n, "Student's t, exact for normal samples only"
+        )
     low, high = map(float, bounds)
     if not low < high or x.min() < low or x.max() > high:
-        raise InvalidInputError("bounds", bounds, f"bounds of every sample (they span {x.min():.6g} to {x.max():.6g})")
+        raise InvalidInputError(
+            "bounds", bounds, f"bounds of every sample (they span {x.min():.6g} to {x.max():.6g})"
+        )
     logarithm = math.log(4 / (1 - confidence))  # two sides, each with half of the failure probability
     half = math.sqrt(2 * variance * logarithm / n) + 7 * (high - low) * logarithm / (3 * (n - 1))
-    return Estimate(mean, max(low, mean - half), min(high, mean + half), confidence, n, "empirical Bernstein, for every distribution on the bounds")
+    return Estimate(
+        mean,
+        max(low, mean - half),
+        min(high, mean + half),
+        confidence,
+        n,
+        "empirical Bernstein, for every distribution on the bounds",
+    )
 
 
 def estimate_noise(gradients: Float[np.ndarray, "n p"], *, confidence: float = 0.95) -> Estimate:
@@ -261,6 +291,8 @@ def estimate_noise(gradients: Float[np.ndarray, "n p"], *, confidence: float = 0
     """
     g = np.asarray(gradients, float)
     if g.ndim != 2 or len(g) < 2:
-        raise InvalidInputError("gradients", g.shape, "a matrix with one stochastic gradient a row, at least two")
+        raise InvalidInputError(
+            "gradients", g.shape, "a matrix with one stochastic gradient a row, at least two"
+        )
     squares = np.sum((g - g.mean(axis=0)) ** 2, axis=1) * len(g) / (len(g) - 1)
     return estimate_mean(squares, confidence=confidence)

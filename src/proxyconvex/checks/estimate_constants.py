@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float
 
 from ..core.conditions import BoundedBelow, GradientGrowth, Noise, ProxyConvexity, ProxyPL, Smooth
 from ..core.errors import InvalidInputError
@@ -15,6 +14,9 @@ from ..core.premises import Constant, Premise
 from .falsify_parameters import ParameterProblem
 
 # +1: a larger constant is the stronger claim. 0: neither (each point allows an interval of exponents).
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
 STRONGER: dict[type[Premise], dict[str, int]] = {
     ProxyConvexity: {"h": -1},
     ProxyPL: {"mu": 1, "xi": -1, "alpha": 0},
@@ -41,7 +43,9 @@ def checked_name(condition: Premise, name: str) -> str:
         accepted = ", ".join(known) or "none: this condition has no constant to move"
         raise InvalidInputError("constant", name, accepted)
     if not isinstance(getattr(condition, name), Constant):
-        raise InvalidInputError("constant", name, "a constant that is a number", f"Here {name} is a function.")
+        raise InvalidInputError(
+            "constant", name, "a constant that is a number", f"Here {name} is a function."
+        )
     return name
 
 
@@ -57,7 +61,9 @@ def with_value(condition: Premise, name: str, value: float) -> Premise:
 
 def moving_problem(condition: Premise, name: str, like: Any) -> ParameterProblem:
     """The search problem with a constant that moves without compiling again (every constant but the exponent)."""
-    return ParameterProblem(condition, like, (with_value(condition, name, 1.0), with_value(condition, name, 2.0)))
+    return ParameterProblem(
+        condition, like, (with_value(condition, name, 1.0), with_value(condition, name, 2.0))
+    )
 
 
 def critical_values(
@@ -79,7 +85,9 @@ def critical_values(
     return np.where(np.isfinite(root) & expected, root, np.nan)
 
 
-def critical_value(condition: Premise, name: str, arguments: tuple[Any, ...], low: float, high: float) -> float:
+def critical_value(
+    condition: Premise, name: str, arguments: tuple[Any, ...], low: float, high: float
+) -> float:
     """As `critical_values`, for one point and without compilation; ``low`` and ``high`` bracket an exponent."""
     if name != "alpha":
         first, second = (float(with_value(condition, name, v).slack(*arguments)) for v in (1.0, 2.0))

@@ -75,7 +75,9 @@ def falsify(
         raise InvalidInputError("seconds", seconds, "a time > 0, or None")
     start = time.monotonic()
     deadline = None if seconds is None else start + seconds
-    search = Search(problem, seed, int(budget), deadline, progress, None if checkpoint is None else Path(checkpoint))
+    search = Search(
+        problem, seed, int(budget), deadline, progress, None if checkpoint is None else Path(checkpoint)
+    )
     if scheduler is not None or jobs > 1:
         from .falsify_distributed import search_elsewhere
 
@@ -95,7 +97,11 @@ def search_once(problem: Problem, seed: int, budget: int | None) -> Verdict:
     """The verdict of one search, without shrinking."""
     search = Search(problem, seed, default_budget(problem.size) if budget is None else budget)
     found = search.run()
-    return _not_found(search) if found is None else _falsified(search, found, found.point, found.confirmation, [], 0)
+    return (
+        _not_found(search)
+        if found is None
+        else _falsified(search, found, found.point, found.confirmation, [], 0)
+    )
 
 
 def problem_of(condition: Premise | ReducedCondition, like: Any = None) -> Problem:
@@ -113,7 +119,9 @@ def problem_of(condition: Premise | ReducedCondition, like: Any = None) -> Probl
 
         return ParameterProblem(condition, like)
     raise InvalidInputError(
-        "condition", condition, "a condition such as pc.ProxyConvexity(...), or a reduced one from .pointwise(...)"
+        "condition",
+        condition,
+        "a condition such as pc.ProxyConvexity(...), or a reduced one from .pointwise(...)",
     )
 
 

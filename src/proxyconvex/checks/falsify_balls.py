@@ -20,7 +20,16 @@ import numpy as np
 PRECISION = 160
 MOST_OPERATIONS = 60_000_000
 UNDECIDED = -1
-_CALLS = ("jit", "pjit", "closed_call", "core_call", "remat", "checkpoint", "custom_jvp_call", "custom_vjp_call")
+_CALLS = (
+    "jit",
+    "pjit",
+    "closed_call",
+    "core_call",
+    "remat",
+    "checkpoint",
+    "custom_jvp_call",
+    "custom_vjp_call",
+)
 
 
 class Unsupported(Exception):
@@ -73,7 +82,7 @@ def upper_float(ball: flint.arb) -> float:
     return value if ball <= value else float(np.nextafter(value, np.inf))
 
 
-class precision:  # noqa: N801 - used like a function
+class precision:
     """Scope with so many bits, restoring flint's setting afterwards."""
 
     def __init__(self, bits: int) -> None:

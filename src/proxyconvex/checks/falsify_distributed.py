@@ -39,7 +39,8 @@ def search_elsewhere(search: Search, condition: Any, like: Any, scheduler: Any, 
     payload = _packed(condition, like)
     with _client(scheduler, jobs) as client:
         futures = [
-            client.submit(_task, payload, search.seed, 1 + 50 * k, per_task, left, pure=False) for k in range(tasks)
+            client.submit(_task, payload, search.seed, 1 + 50 * k, per_task, left, pure=False)
+            for k in range(tasks)
         ]
         try:
             for future in futures:  # in order: the answer does not depend on which worker is first
@@ -117,7 +118,9 @@ def _client(scheduler: Any, jobs: int) -> Iterator[Any]:
             yield client
         return
     with (
-        LocalCluster(n_workers=jobs, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50) as cluster,
+        LocalCluster(
+            n_workers=jobs, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
+        ) as cluster,
         Client(cluster) as client,
     ):
         yield client

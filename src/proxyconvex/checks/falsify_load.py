@@ -36,13 +36,22 @@ def load_condition(target: str) -> tuple[Premise | ReducedCondition, Any]:
         path_text, name = target, ""
     path = Path(path_text)
     if not path.exists():
-        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.py")] if path.parent.is_dir() else [], n=3, cutoff=0.75)
+        near = difflib.get_close_matches(
+            path.name,
+            [p.name for p in path.parent.glob("*.py")] if path.parent.is_dir() else [],
+            n=3,
+            cutoff=0.75,
+        )
         hint = f"Did you mean {', '.join(near)}?" if near else f"Looked in {path.parent.resolve()}."
         raise InvalidInputError("file", str(path), FORM, hint)
     if path.suffix != ".py" or path.is_dir():
         raise InvalidInputError("file", str(path), f"a Python file ({FORM})")
     module = _run(path)
-    found = {k: v for k, v in vars(module).items() if isinstance(v, Premise | ReducedCondition) and not k.startswith("_")}
+    found = {
+        k: v
+        for k, v in vars(module).items()
+        if isinstance(v, Premise | ReducedCondition) and not k.startswith("_")
+    }
     if not name:
         if len(found) == 1:
             return next(iter(found.values())), vars(module).get("like")
@@ -51,11 +60,22 @@ def load_condition(target: str) -> tuple[Premise | ReducedCondition, Any]:
     if not hasattr(module, name):
         near = difflib.get_close_matches(name, vars(module), n=3)
         hint = f"Did you mean {', '.join(near)}? " if near else ""
-        raise InvalidInputError("name", name, f"a name defined in {path.name}", f"{hint}Conditions there: {', '.join(found) or 'none'}.")
+        raise InvalidInputError(
+            "name",
+            name,
+            f"a name defined in {path.name}",
+            f"{hint}Conditions there: {', '.join(found) or 'none'}.",
+        )
     value = getattr(module, name)
     if not isinstance(value, Premise | ReducedCondition):
-        hint = "Call it in the file, and name the result." if callable(value) else "Build one with pc.ProxyConvexity(...), pc.ProxyPL(...), pc.Smooth(...), or pc.ProxyConvexity.pointwise(...)."
-        raise InvalidInputError(f"{path.name}:{name}", type(value).__name__, "a condition of proxyconvex", hint)
+        hint = (
+            "Call it in the file, and name the result."
+            if callable(value)
+            else "Build one with pc.ProxyConvexity(...), pc.ProxyPL(...), pc.Smooth(...), or pc.ProxyConvexity.pointwise(...)."
+        )
+        raise InvalidInputError(
+            f"{path.name}:{name}", type(value).__name__, "a condition of proxyconvex", hint
+        )
     return value, vars(module).get("like")
 
 
@@ -72,9 +92,13 @@ def _run(path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except SyntaxError as error:
         where, line = f"{path.name}, line {error.lineno}", (error.text or "").strip()
-        raise InvalidInputError("file", f"{where}: {line}", "Python that runs", f"SyntaxError: {error.msg}.") from error
+        raise InvalidInputError(
+            "file", f"{where}: {line}", "Python that runs", f"SyntaxError: {error.msg}."
+        ) from error
     except (Exception, SystemExit) as error:
-        raise InvalidInputError("file", where_of(error, path), "Python that runs", f"{type(error).__name__}: {_short(error)}") from error
+        raise InvalidInputError(
+            "file", where_of(error, path), "Python that runs", f"{type(error).__name__}: {_short(error)}"
+        ) from error
     finally:
         sys.path.remove(str(path.parent.resolve()))
     return module
@@ -82,7 +106,9 @@ def _run(path: Path) -> ModuleType:
 
 def where_of(error: BaseException, path: Path) -> str:
     """The last line of the user's file on the way to an error, with its text."""
-    own = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).resolve() == path.resolve()]
+    own = [
+        f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).resolve() == path.resolve()
+    ]
     if not own:
         return path.name
     linecache.checkcache(own[-1].filename)

@@ -4,19 +4,32 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
-from jaxtyping import Bool, Float
 
 from ..core.conditions import BoundedBelow, GradientGrowth, Noise, ProxyConvexity, ProxyPL, Smooth
 from ..core.errors import InvalidInputError
 from ..core.intervals import upper, upper_float
-from ..core.numbers import absolute, is_exact_point, map_point, norm_sq, subtract
+from ..core.numbers import absolute, map_point, norm_sq, subtract
 from ..core.premises import Premise, fit, gradient
-from ..core.regions import checked_point, exact_point
-from .candidates_regions import center_of, flat, inner_point, inside_exactly, inside_many, projection, radius_of
-from .falsify_problem import Confirmation, Points, Problem, Values, fixed_batches, float_only
+from ..core.regions import exact_point
+from .candidates_regions import (
+    center_of,
+    flat,
+    inner_point,
+    inside_exactly,
+    inside_many,
+    projection,
+    radius_of,
+)
+from .falsify_problem import Confirmation, Problem, Values, fixed_batches, float_only
+from .falsify_shapes import code_line, coordinate_name, numpy_tree, template_of, unravel_of
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
+
+    from .falsify_problem import Points
 
 _TINY = 1e-200
 _FAR = 1e6
@@ -38,16 +51,18 @@ class ParameterProblem(Problem):
         InvalidInputError: without a shape, or if JAX cannot trace the condition.
     """
 
-    def __init__(self, condition: Premise, like: Any = None, moving: tuple[Premise, Premise] | None = None) -> None:
+    def __init__(
+        self, condition: Premise, like: Any = None, moving: tuple[Premise, Premise] | None = None
+    ) -> None:
         self.condition = condition
         self._moving, self._value = moving, 1.0
         self.pair = isinstance(condition, Smooth)
-        self.template = _template(condition, like)
+        self.template = template_of(condition, like)
         self.parameters = flat(self.template).size
         self.size = self.parameters * (2 if self.pair else 1)
         self.statement = condition.record().statement
         self.spread = radius_of(condition.region)
-        self._unravel = _unravel(self.template)
+        self._unravel = unravel_of(self.template)
         self._anchor = self._inner_point(like)
         self._project_one = projection(condition.region, self._anchor)
         self.anchors = self._named_anchors(like)
@@ -91,12 +106,12 @@ class ParameterProblem(Problem):
     def coordinate(self, i: int) -> str:
         """``w[3]``, or ``w['layer'][0, 2]`` for a pytree."""
         name = ("other" if i >= self.parameters else "w") if self.pair else "w"
-        return _coordinate(name, self.template, i % self.parameters)
+        return coordinate_name(name, self.template, i % self.parameters)
 
     def points_of(self, x: Float[np.ndarray, " p"]) -> tuple[Any, ...]:
         """The arguments of ``condition.slack`` for a flat point, as NumPy pytrees."""
         parts = np.split(x, 2) if self.pair else [x]
-        return tuple(map_point(np.asarray, _numpy_tree(self.template, part)) for part in parts)
+        return tuple(map_point(np.asarray, numpy_tree(self.template, part)) for part in parts)
 
     def present(self, point: Float[np.ndarray, " p"]) -> dict[str, Any]:
         """``{"w": w}``, for smoothness ``{"w": w, "other": u}``."""
@@ -104,7 +119,7 @@ class ParameterProblem(Problem):
 
     def reproduce(self, point: Float[np.ndarray, " p"]) -> str:
         """``cond.slack(...)``; a long point by its nonzero entries, or by the search that found it."""
-        return _line(self.points_of(point))
+        return code_line(self.points_of(point))
 
     # --- values by JAX ---
 
@@ -189,7 +204,9 @@ class ParameterProblem(Problem):
         def one(x: Any) -> tuple[Any, Any]:
             w = self._unravel(x)
             slope = gradient(f, grad, w)
-            return f(w), jax.flatten_util.ravel_pytree(map_point(lambda s: jax.numpy.asarray(s, float), slope))[0]
+            return f(w), jax.flatten_util.ravel_pytree(
+                map_point(lambda s: jax.numpy.asarray(s, float), slope)
+            )[0]
 
         return fixed_batches(jax.jit(jax.vmap(one)), self._rows)
 
@@ -233,8 +250,12 @@ class ParameterProblem(Problem):
         if not self.pair:
             return super().structured(rng)
         scale, n = self.spread or 1.0, 256
-        base = np.stack([a[: self.parameters] for a in self.anchors.values()])[rng.integers(len(self.anchors), size=n)]
-        w = base + scale * 10 ** rng.uniform(-3, 1, (n, 1)) * rng.normal(size=base.shape) * (rng.random((n, 1)) < 0.7)
+        base = np.stack([a[: self.parameters] for a in self.anchors.values()])[
+            rng.integers(len(self.anchors), size=n)
+        ]
+        w = base + scale * 10 ** rng.uniform(-3, 1, (n, 1)) * rng.normal(size=base.shape) * (
+            rng.random((n, 1)) < 0.7
+        )
         u = w + scale * 10 ** rng.uniform(-3, 1, (n, 1)) * rng.normal(size=base.shape)
         return np.concatenate([w, u], axis=1)
 
@@ -244,7 +265,9 @@ class ParameterProblem(Problem):
         """Exactly where the formula runs on fractions, else by balls, else labelled as float64 only."""
         points = self.points_of(point)
         if not all(inside_exactly(self.condition.region, p) for p in points):
-            return Confirmation(False, "float64 only", float("nan"), "the point is not certainly inside the region")
+            return Confirmation(
+                False, "float64 only", float("nan"), "the point is not certainly inside the region"
+            )
         if getattr(self.condition, "grad", None) is not None and self.size <= _EXACT_SIZE:
             exactly = self._exactly(points)
             if exactly is not None:
@@ -299,91 +322,6 @@ def _left_and_terms(condition: Premise, slack: Any, *points: Any) -> tuple[Any, 
     if isinstance(condition, BoundedBelow):
         return slack + 1.0 + abs(float(condition.f_star)), abs(float(condition.f_star))
     return slack + 1.0, 0.0
-
-
-# --- shapes --------------------------------------------------------------------------------------------------------
-
-
-def _template(condition: Premise, like: Any) -> Any:
-    """A float pytree with the shape of the parameters."""
-    for point in (getattr(condition, "comparator", None), center_of(condition.region), like):
-        if point is not None:
-            point = checked_point("like", point)
-            if is_exact_point(point) and isinstance(point, list):
-                return np.array([float(upper(x)) for x in flat_exact(point)])
-            return map_point(lambda x: np.asarray(x, float), point)
-    raise InvalidInputError(
-        "like", None, "a point with the shape of the parameters",
-        "The condition names no comparator and its region no centre: pass like=w0, any point of the right shape (in a file for "
-        "`proxyconvex check`, define like = w0).",
-    )  # fmt: skip
-
-
-def flat_exact(point: list[Any]) -> list[Any]:
-    """A list of exact scalars; nested exact points are refused."""
-    if any(isinstance(x, list | tuple | dict) for x in point):
-        raise InvalidInputError("comparator", point, "a flat list of exact numbers, or float arrays")
-    return point
-
-
-def _unravel(template: Any) -> Callable[[Any], Any]:
-    import jax
-    import jax.flatten_util
-
-    with jax.enable_x64(True):
-        leaves, tree = jax.tree.flatten(template)
-    shapes = [np.shape(x) for x in leaves]
-    ends = np.cumsum([int(np.prod(s, dtype=int)) for s in shapes])[:-1].tolist()
-
-    def unravel(x: Any) -> Any:
-        parts = jax.numpy.split(x, ends)
-        return jax.tree.unflatten(tree, [p.reshape(s) for p, s in zip(parts, shapes, strict=True)])
-
-    return unravel
-
-
-def _numpy_tree(template: Any, x: Float[np.ndarray, " p"]) -> Any:
-    import jax
-
-    leaves, tree = jax.tree.flatten(template)
-    ends = np.cumsum([np.size(leaf) for leaf in leaves])[:-1]
-    parts = [p.reshape(np.shape(leaf)) for p, leaf in zip(np.split(x, ends), leaves, strict=True)]
-    return jax.tree.unflatten(tree, parts)
-
-
-def _coordinate(name: str, tree: Any, i: int) -> str:
-    if isinstance(tree, dict | list | tuple):
-        for key in sorted(tree) if isinstance(tree, dict) else range(len(tree)):
-            size = flat(tree[key]).size
-            if i < size:
-                return _coordinate(f"{name}[{key!r}]", tree[key], i)
-            i -= size
-    shape = np.shape(tree)
-    return name if shape == () else f"{name}[{', '.join(str(int(j)) for j in np.unravel_index(i, shape))}]"
-
-
-def _line(points: tuple[Any, ...]) -> str:
-    if all(flat(p).size <= 24 for p in points):
-        return f"cond.slack({', '.join(map(_code, points))})"
-    arrays = [p for p in points if isinstance(p, np.ndarray)]
-    if len(arrays) < len(points) or any(np.count_nonzero(a) > 24 for a in arrays):
-        return "cond.slack(*verdict.witness['arguments'])"
-    lines = []
-    for name, a in zip("wu", arrays, strict=False):
-        spots = np.flatnonzero(a).tolist()
-        lines.append(f"{name} = np.zeros({a.shape}); {name}.flat[{spots}] = {a.ravel()[spots].tolist()}")
-    return "; ".join([*lines, f"cond.slack({', '.join('wu'[: len(arrays)])})"])
-
-
-def _code(point: Any) -> str:
-    """Python code of a short point."""
-    if isinstance(point, dict):
-        return "{" + ", ".join(f"{k!r}: {_code(v)}" for k, v in point.items()) + "}"
-    if isinstance(point, list | tuple):
-        inside = ", ".join(map(_code, point))
-        return f"({inside},)" if isinstance(point, tuple) else f"[{inside}]"
-    array = np.asarray(point, float)
-    return repr(array.tolist()) if array.ndim <= 1 else f"np.array({array.tolist()!r})"
 
 
 def _first_line(error: Exception) -> str:

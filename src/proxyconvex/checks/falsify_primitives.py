@@ -6,6 +6,7 @@ indexing rule is restated here.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -234,7 +235,9 @@ def _dot_general(equation: Any, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return out.reshape((*shape, *free_a, *free_b))
 
 
-def _as_matrices(x: np.ndarray, batch: Any, contracted: Any, contracted_last: bool) -> tuple[np.ndarray, list[int], list[int]]:
+def _as_matrices(
+    x: np.ndarray, batch: Any, contracted: Any, contracted_last: bool
+) -> tuple[np.ndarray, list[int], list[int]]:
     free = [i for i in range(x.ndim) if i not in batch and i not in contracted]
     shape, sizes = [x.shape[i] for i in batch], [x.shape[i] for i in free]
     k = int(np.prod([x.shape[i] for i in contracted], dtype=int))
@@ -283,7 +286,7 @@ def _sort(equation: Any, inputs: list[np.ndarray]) -> list[np.ndarray]:
     order = np.argsort(middle, axis=axis, kind="stable")
     ordered = [np.take_along_axis(x, order, axis) for x in inputs]
     rows = np.moveaxis(ordered[0], axis, -1).reshape(-1, keys.shape[axis])
-    if all(a < b or a == b for row in rows for a, b in zip(row[:-1], row[1:], strict=True)):
+    if all(a < b or a == b for row in rows for a, b in itertools.pairwise(row)):
         return ordered
     if len(inputs) > 1:
         raise Unsupported("an order that rounding leaves undecided")
@@ -300,9 +303,7 @@ def _scatter_add(equation: Any, operand: np.ndarray, indices: np.ndarray, update
         raise Unsupported("positions that are not integers")
 
     def scatter(u: Any) -> Any:
-        return equation.primitive.bind(
-            jnp.zeros(operand.shape), jnp.asarray(indices), u, **equation.params
-        )
+        return equation.primitive.bind(jnp.zeros(operand.shape), jnp.asarray(indices), u, **equation.params)
 
     _, transpose = jax.vjp(scatter, jnp.zeros(updates.shape))
     (places,) = transpose(jnp.arange(1.0, operand.size + 1).reshape(operand.shape))

@@ -9,14 +9,17 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from jaxtyping import Bool, Float
 
 from ..core.errors import InvalidInputError
 
-Points = Float[np.ndarray, "n p"]
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
+
+    Points = Float[np.ndarray, "n p"]
+
 How = Literal["exact fractions", "ball arithmetic", "float64 only"]
 
 
@@ -128,7 +131,9 @@ def float_only(problem: Problem, point: Float[np.ndarray, " p"], why: str) -> Co
     return Confirmation(False, "float64 only", slack, note)
 
 
-def fixed_batches(function: Callable[[Points], tuple[np.ndarray, ...]], rows: int) -> Callable[[Points], tuple[np.ndarray, ...]]:
+def fixed_batches(
+    function: Callable[[Points], tuple[np.ndarray, ...]], rows: int
+) -> Callable[[Points], tuple[np.ndarray, ...]]:
     """A function compiled for ``rows`` points at a time, on any number of points."""
 
     def run(points: Points) -> tuple[np.ndarray, ...]:

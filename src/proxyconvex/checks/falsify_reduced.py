@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
-from jaxtyping import Bool, Float
 
 from ..core.arithmetics import evaluate
 from ..core.reduced import ReducedCondition
-from .falsify_problem import Confirmation, Points, Problem, Values
+from .falsify_problem import Confirmation, Problem, Values
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
+
+    from .falsify_problem import Points
 
 _STEP = 2.0**-26
 

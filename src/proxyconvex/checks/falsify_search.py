@@ -7,12 +7,17 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float
 
 from .candidates import random_points, structured_points
-from .falsify_problem import Confirmation, Points, Problem, Values
+from .falsify_problem import Confirmation, Problem, Values
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+    from .falsify_problem import Points
 
 _KEEP = 48
 _CONFIRMATIONS = 200
@@ -101,7 +106,13 @@ class Search:
         partial = self.checkpoint.with_suffix(".partial.npz")
         point = np.zeros(0) if self.worst_point is None else self.worst_point
         numbers = np.array([self.rounds, self.evaluations, self.worst])
-        np.savez(partial, key=np.array(self._key), numbers=numbers, point=point, tried=np.array(json.dumps(self.tried)))
+        np.savez(
+            partial,
+            key=np.array(self._key),
+            numbers=numbers,
+            point=point,
+            tried=np.array(json.dumps(self.tried)),
+        )
         partial.replace(self.checkpoint)
 
     def _resumed(self) -> int:
@@ -129,7 +140,11 @@ class Search:
             found = self.consider(path, "points along descent paths") if len(path) else None
             if found or self.exhausted:
                 return found
-        found = self._separated(starts) or self._kinks(starts, rng) or self._ascend(starts, np.arange(len(starts)) % 2 == 1)
+        found = (
+            self._separated(starts)
+            or self._kinks(starts, rng)
+            or self._ascend(starts, np.arange(len(starts)) % 2 == 1)
+        )
         return found or (None if self.exhausted else self._curvature(rng))
 
     def _starts(self, points: Points, rng: np.random.Generator) -> Points:
@@ -222,7 +237,9 @@ class Search:
         bases = np.stack([*list(problem.anchors.values())[:count], *best][: 2 * count])
         if problem.size > 2**18:
             bases = bases[:1]
-        directions = lowest_curvature(problem, bases, rng, min(problem.size, 24 if problem.size <= 2**14 else 6), self)
+        directions = lowest_curvature(
+            problem, bases, rng, min(problem.size, 24 if problem.size <= 2**14 else 6), self
+        )
         if self.exhausted:
             return None
         sizes = scale * 2.0 ** np.arange(-10, 5, 1 if problem.size <= 2**14 else 5)
@@ -255,13 +272,21 @@ class Search:
         if confirmation.holds:
             return Found(point.copy(), confirmation, origin)
         self._confirmations += 1
-        if confirmation.how == "float64 only" and np.isfinite(confirmation.upper) and self.unconfirmed is None:
+        if (
+            confirmation.how == "float64 only"
+            and np.isfinite(confirmation.upper)
+            and self.unconfirmed is None
+        ):
             self.unconfirmed = Found(point.copy(), confirmation, origin)
         return None
 
     def last_look(self) -> Found | None:
         """Confirm the worst point of the whole search where it looks negative: what is reported of it was then checked."""
-        if self.worst_point is None or not self.worst < 0 or not self.problem.inside(self.worst_point[None])[0]:
+        if (
+            self.worst_point is None
+            or not self.worst < 0
+            or not self.problem.inside(self.worst_point[None])[0]
+        ):
             return None
         return self._confirmed(self.worst_point, "the worst point of the search")
 
@@ -290,7 +315,9 @@ def lowest_curvature(
     raw = np.ones(2 * n, bool)
     for k in range(steps):
         for _ in range(2):  # twice is enough
-            vector = vector - np.einsum("nkp,nk->np", basis[:, :k], np.einsum("nkp,np->nk", basis[:, :k], vector))
+            vector = vector - np.einsum(
+                "nkp,nk->np", basis[:, :k], np.einsum("nkp,np->nk", basis[:, :k], vector)
+            )
         length = np.linalg.norm(vector, axis=1, keepdims=True)
         vector = np.where(length > 1e-12, vector / np.maximum(length, 1e-300), 0.0)
         basis[:, k] = vector

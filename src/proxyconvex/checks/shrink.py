@@ -8,17 +8,23 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Bool, Float
 
 from .candidates import random_points, simple_grid
-from .falsify_problem import Points, Problem
+from .falsify_problem import Problem
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
+
+    from .falsify_problem import Points
+
+    Vector = Float[np.ndarray, " p"]
 
 _MARGIN = 64.0
 _COORDINATES = 160
 _FLOATS = 2**22
-Vector = Float[np.ndarray, " p"]
 
 
 @dataclass
@@ -100,7 +106,9 @@ class Shrinker:
                         kept.append(s)
                 for k in range(0, len(trials), most):
                     good = self.violated(np.stack(trials[k : k + most]))
-                    x = self._merge(x, neutral, [s for s, ok in zip(kept[k : k + most], good, strict=True) if ok], width)
+                    x = self._merge(
+                        x, neutral, [s for s, ok in zip(kept[k : k + most], good, strict=True) if ok], width
+                    )
             width = width // 2 if width > 1 else 0
         return x
 
@@ -124,7 +132,9 @@ class Shrinker:
         for anchor in self._neutral[::-1]:
             reach = np.max(np.abs(x - anchor))
             if reach > 0:
-                trials += [anchor + (x - anchor) * (t / reach) for t in (1.0, 2.0, 4.0, 0.5, 8.0, 0.25, 0.125)]
+                trials += [
+                    anchor + (x - anchor) * (t / reach) for t in (1.0, 2.0, 4.0, 0.5, 8.0, 0.25, 0.125)
+                ]
         for trial in trials:
             rounded = np.round(trial * 64) / 64
             for candidate in (rounded, trial):
@@ -172,7 +182,9 @@ class Shrinker:
         if self.problem.size > 64 or self.exhausted:
             return [], 0
         for i in range(self.problem.size):
-            values = np.concatenate([random_points(self.problem, tries - 4, rng)[:, i], [0.0, 1.0, -1.0, -x[i]]])
+            values = np.concatenate(
+                [random_points(self.problem, tries - 4, rng)[:, i], [0.0, 1.0, -1.0, -x[i]]]
+            )
             trials = np.repeat(x[None], tries, axis=0)
             trials[:, i] = values
             inside = self.problem.inside(trials)

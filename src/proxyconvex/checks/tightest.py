@@ -11,7 +11,16 @@ from ..core.errors import InvalidInputError
 from ..core.evidence import Evidence, Status, Verdict
 from ..core.premises import Premise
 from ..core.reduced import ReducedCondition
-from .estimate_constants import NON_NEGATIVE, POSITIVE, STRONGER, checked_name, critical_value, moving_problem, value_of, with_value
+from .estimate_constants import (
+    NON_NEGATIVE,
+    POSITIVE,
+    STRONGER,
+    checked_name,
+    critical_value,
+    moving_problem,
+    value_of,
+    with_value,
+)
 from .falsify import falsify, search_once
 
 
@@ -153,7 +162,14 @@ class _Hunt:
     """Searches at different values of one constant, and the two ends they leave."""
 
     def __init__(
-        self, condition: Premise, name: str, direction: int, seed: int, budget: int | None, like: Any, progress: Any
+        self,
+        condition: Premise,
+        name: str,
+        direction: int,
+        seed: int,
+        budget: int | None,
+        like: Any,
+        progress: Any,
     ) -> None:
         self.condition, self.name, self.direction = condition, name, direction
         self.seed, self.budget, self.like, self.progress = seed, budget, like, progress
@@ -228,5 +244,11 @@ class _Hunt:
         if self.kept is None or self.search is None:
             raise InvalidInputError(self.name, self.last, "a value that survives a search")
         return SampledBracket(
-            self.name, self.refuted, self.kept, self.counterexample, self.search, self.direction, self.searches
+            self.name,
+            self.refuted,
+            self.kept,
+            self.counterexample,
+            self.search,
+            self.direction,
+            self.searches,
         )

@@ -48,7 +48,9 @@ def _pl_of_bumpy() -> float:
 
     grid = np.linspace(0.05, 12, 4801)
     best = int(np.argmin([ratio(w) for w in grid]))
-    found = minimize_scalar(ratio, bounds=(grid[max(best - 1, 0)], grid[best + 1]), method="bounded", options={"xatol": 1e-13})
+    found = minimize_scalar(
+        ratio, bounds=(grid[max(best - 1, 0)], grid[best + 1]), method="bounded", options={"xatol": 1e-13}
+    )
     return float(found.fun)
 
 

@@ -30,7 +30,9 @@ def _squared(q: Any) -> Any:
     return jnp.mean((q - _Y) ** 2) / 2
 
 
-def _tangent(model: Callable[[Any], Any], loss: Callable[[Any], Any], v: Any, radius: float) -> Callable[[float], ProxyConvexity]:
+def _tangent(
+    model: Callable[[Any], Any], loss: Callable[[Any], Any], v: Any, radius: float
+) -> Callable[[float], ProxyConvexity]:
     """U1 with ``g = c f`` and ``h(v; w) = loss(tangent of the model at w, taken at v)``: true for c <= 1, false at w = v beyond."""
 
     def f(w: Any) -> Any:
@@ -147,7 +149,10 @@ def _f3(s: Callable[[Any], Any], ds: Callable[[Any], Any]) -> Callable[[float], 
 
     def make(c: float) -> ProxyConvexity:
         return ProxyConvexity(
-            f, lambda w: c * jnp.mean((s(_X @ w) - s(_X @ _TEACHER)) ** 2 * ds(_X @ w)), 0, comparator=_TEACHER
+            f,
+            lambda w: c * jnp.mean((s(_X @ w) - s(_X @ _TEACHER)) ** 2 * ds(_X @ w)),
+            0,
+            comparator=_TEACHER,
         )
 
     return make
@@ -175,12 +180,15 @@ def _largest_curvature() -> float:
 
     grid = np.linspace(-10, 10, 4001)
     best = float(grid[int(np.argmax([curvature(w) for w in grid]))])
-    found = minimize_scalar(lambda w: -curvature(w), bounds=(best - 0.01, best + 0.01), method="bounded", options={"xatol": 1e-13})
+    found = minimize_scalar(
+        lambda w: -curvature(w), bounds=(best - 0.01, best + 0.01), method="bounded", options={"xatol": 1e-13}
+    )
     return float(-found.fun)
 
 
 def _f5_slope(w: Any) -> Any:
     """``|loss'| ||grad N||`` at the first row."""
+
     def one(u: Any) -> Any:
         return _deep_relu(u)[0]
 

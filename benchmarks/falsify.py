@@ -1,0 +1,144 @@
+"""How fast and how reliably false conditions are refuted; raw numbers to results/falsify.json.
+
+    python benchmarks/falsify.py              # about five minutes
+    python benchmarks/falsify.py --seeds 3    # a quick look
+
+* the tanh neuron: milliseconds to a confirmed, simple witness, in a warm process and in a fresh one;
+* the zoo: every condition one percent beyond its best constant, with many seeds: how many were missed (a miss is reported, not
+  hidden), evaluations and seconds; and the true conditions, of which none may be refuted;
+* one bad coordinate among 1 to 10^6 parameters.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+import proxyconvex as pc
+from environment import environment
+from proxyconvex.checks.falsify import problem_of
+from proxyconvex.checks.falsify_search import Search
+from proxyconvex.checks.zoo import Specimen, zoo
+
+FRESH = """
+import time
+import proxyconvex as pc
+cond = pc.ProxyConvexity.pointwise(
+    lambda a, b, y, s, ds: (s(a) - y) * ds(a) * (a - b) - (s(a) - y) ** 2 / 2 + (s(b) - y) ** 2 / 2,
+    activation="tanh", a=(-3, 3), b=(-3, 3), y=(-1, 1))
+started = time.perf_counter()
+verdict = pc.falsify(cond)
+print(1e3 * (time.perf_counter() - started))
+"""
+
+
+def neuron(rounds: int = 21) -> dict[str, Any]:
+    """Milliseconds of `falsify` on the tanh neuron, shrinking and confirmation included."""
+    condition = pc.ProxyConvexity.pointwise(
+        lambda a, b, y, s, ds: (s(a) - y) * ds(a) * (a - b) - (s(a) - y) ** 2 / 2 + (s(b) - y) ** 2 / 2,
+        activation="tanh", a=(-3, 3), b=(-3, 3), y=(-1, 1),
+    )  # fmt: skip
+    warm = []
+    for seed in range(rounds):
+        started = time.perf_counter()
+        verdict = pc.falsify(condition, seed=seed)
+        warm.append(1e3 * (time.perf_counter() - started))
+    fresh = [
+        float(
+            subprocess.run([sys.executable, "-c", FRESH], check=True, capture_output=True, text=True).stdout
+        )
+        for _ in range(5)
+    ]
+    return {
+        "target_ms": 50,
+        "warm_ms": warm,
+        "warm_ms_median": statistics.median(warm),
+        "fresh_process_ms": fresh,
+        "fresh_process_ms_median": statistics.median(fresh),
+        "witness": verdict.witness["point"],
+        "slack_upper": verdict.witness["slack_upper"],
+        "confirmed_by": verdict.witness["confirmed_by"],
+    }
+
+
+def specimen(one: Specimen, seeds: int) -> dict[str, Any]:
+    """One condition of the zoo, planted and true."""
+    problem = problem_of(one.planted(), one.like)
+    seconds, evaluations, missed = [], [], []
+    for seed in range(seeds):
+        search = Search(problem, seed, 60_000)
+        started = time.perf_counter()
+        found = search.run()
+        seconds.append(time.perf_counter() - started)
+        evaluations.append(search.evaluations)
+        if found is None:
+            missed.append(seed)
+    true = Search(problem_of(one.true(), one.like), 0, 60_000)
+    return {
+        "name": one.name, "family": one.family, "truth": one.truth, "why": one.why, "seeds": seeds, "missed": missed,
+        "evaluations": evaluations, "seconds_first_with_compilation": seconds[0],
+        "seconds_median": statistics.median(seconds[1:] or seconds),
+        "true_version_refuted": true.run() is not None, "true_version_evaluations": true.evaluations,
+    }  # fmt: skip
+
+
+def sizes() -> list[dict[str, Any]]:
+    """Strong convexity that fails in one coordinate of p."""
+    rows = []
+    for p in (1, 10, 1_000, 100_000, 1_000_000):
+        curvature = np.full(p, 2.0)
+        curvature[p // 3] = 0.99
+        condition = pc.strongly_convex(
+            lambda w, c=curvature: jnp.sum(c * w * w) / 2, 1.0, comparator=np.zeros(p)
+        )
+        started = time.perf_counter()
+        verdict = pc.falsify(condition)
+        w = verdict.witness
+        rows.append({
+            "parameters": p, "status": verdict.status.name, "seconds": time.perf_counter() - started,
+            "coordinates_in_the_witness": w.get("nonzero"), "confirmed_by": w.get("confirmed_by"), "evaluations": w["evaluations"],
+        })  # fmt: skip
+        print(rows[-1], flush=True)
+    return rows
+
+
+def main() -> None:
+    """Run everything and write the file."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seeds", type=int, default=20)
+    seeds = parser.parse_args().seeds
+    result: dict[str, Any] = {"environment": environment(), "neuron": neuron()}
+    print({k: v for k, v in result["neuron"].items() if "median" in k}, flush=True)
+    result["sizes"] = sizes()
+    result["zoo"] = []
+    for one in zoo():
+        result["zoo"].append(specimen(one, seeds))
+        row = result["zoo"][-1]
+        print(
+            f"{row['name']:48} missed {len(row['missed'])}/{seeds}, {row['seconds_median'] * 1e3:.1f} ms",
+            flush=True,
+        )
+    result["zoo_summary"] = {
+        "conditions": len(result["zoo"]),
+        "searches": seeds * len(result["zoo"]),
+        "missed": sum(len(r["missed"]) for r in result["zoo"]),
+        "true_versions_refuted": sum(r["true_version_refuted"] for r in result["zoo"]),
+        "seconds_median": statistics.median(r["seconds_median"] for r in result["zoo"]),
+        "seconds_max": max(r["seconds_median"] for r in result["zoo"]),
+    }
+    print(result["zoo_summary"])
+    path = Path(__file__).parent / "results" / "falsify.json"
+    path.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

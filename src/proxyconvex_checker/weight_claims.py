@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from . import weight_layers, weight_loss, weight_two_layer
+from . import weight_layers, weight_loss, weight_margins, weight_two_layer
 from .activations import Activation
 from .claims import show
 from .errors import CheckError
@@ -163,7 +163,7 @@ def _two_layer(subject: Subject, nu: float | None, shells: int) -> dict[str, Cal
 
     share = np.full(len(x), 1 / len(x))
     return {
-        "margin": supervised(lambda: here.margins(c, region).min()),
+        "margin": supervised(lambda: weight_margins.margins(c, region).min()),
         "tangent-margin": supervised(lambda: sub_down(c.low, here.tangent_decrease(c, region)).min()),
         "loss": supervised(lambda: weight_loss.loss(c, region)),
         "tangent-loss": supervised(lambda: here.tangent_loss(c, region, nu)),
@@ -171,7 +171,7 @@ def _two_layer(subject: Subject, nu: float | None, shells: int) -> dict[str, Cal
         "mean-tangent-decrease": supervised(
             lambda: here.joint_decrease(c, region, np.nextafter(share, np.inf), nu)
         ),
-        "lipschitz": lambda: here.lipschitz(c, region).max(),
+        "lipschitz": lambda: weight_margins.lipschitz(c, region).max(),
         "hessian": hessian,
     }
 

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from . import weight_two_layer
 from .directed import quiet
 from .rationals import rational, sqrt_lower, to_float_up
 from .rounding import (
@@ -43,16 +42,38 @@ from .rounding import (
 )
 from .two_layer_ntk import blocks
 from .weight_layers import slope_enclosure
-from .weight_two_layer import Center, Region, spread_upper
+from .weight_margins import margin_decrease
+from .weight_two_layer import Center, Region, chord_weights, spread_upper
 
 
 def loss(center: Center, region: Region) -> float:
     """Upper bound on the mean logistic loss over the region: the best of all arguments."""
-    best = weight_two_layer.loss(center, region)
+    best = from_margins(center, region)
     radius = np.inf if region.radius is None else region.radius
     if region.caps is not None:
         radius = min(float(radius), float(norm_upper(region.caps)))
     return min(best, first_order(center, float(radius)))
+
+
+def from_margins(center: Center, region: Region) -> float:
+    """Upper bound on the mean logistic loss, from the margins row by row and from their chords.
+
+    ``sum_i c_i |delta_ri| <= sqrt(sum c) sqrt(lambda_max(sum c_i x_i x_i')) ||w_r - v_r||`` and ``sum_r ||w_r - v_r|| <= sqrt m rho``.
+    """
+    alone = margin_decrease(center, region)
+    row_by_row = mean_bounds(softplus_bounds(-sub_down(center.low, alone))[1])[1]
+    if region.radius is None:
+        return row_by_row
+    weights = chord_weights(center.low, np.maximum(alone, 0.0))
+    spread = mul_up(spread_upper(center, weights), sum_bounds(weights)[1])
+    move = mul_up(next_up(np.sqrt(spread)), region.radius)
+    return min(row_by_row, float(add_up(mean_bounds(softplus_bounds(-center.low)[1])[1], move)))
+
+
+def loss_lower(center: Center, region: Region) -> float:
+    """Lower bound on the mean logistic loss over the region, row by row."""
+    rise = margin_decrease(center, region, -center.y)
+    return max(mean_bounds(softplus_bounds(-add_up(center.high, rise))[0])[0], 0.0)
 
 
 def first_order(center: Center, radius: float) -> float:

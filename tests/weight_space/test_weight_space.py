@@ -8,7 +8,7 @@ import weight_oracles as oracle
 
 import proxyconvex as pc
 from proxyconvex.checks import weight_attack
-from proxyconvex_checker import weight_point, weight_two_layer
+from proxyconvex_checker import weight_loss, weight_margins, weight_point, weight_two_layer
 
 ACTIVATIONS = [
     pc.Activation("relu"),
@@ -75,8 +75,8 @@ def test_no_weights_in_the_region_beat_the_bounds(act, kind, radius):
     space = space_of(act, kind, radius)
     bounds = space.bounds()
     c, region = space._two_layer
-    low, high = weight_two_layer.output_range(c, region)
-    lowest = weight_two_layer.loss_lower(c, region)
+    low, high = weight_margins.output_range(c, region)
+    lowest = weight_loss.loss_lower(c, region)
     for move in displacements(kind, v, radius, np.random.default_rng(1), 300):
         for name, value in measured(v + move, v, signs, x, y, act).items():
             if name.endswith("margin"):
@@ -157,7 +157,7 @@ def test_first_order_margins_are_exact_for_small_balls():
         c, region = space._two_layer
         slopes = oracle.slope(act.name, x @ v.T, act.slope, act.beta)
         exact = np.linalg.norm(x, axis=1) * np.sqrt((slopes**2).mean(axis=1)) * 1e-6
-        assert weight_two_layer.margin_decrease(c, region) == pytest.approx(exact, rel=1e-4)
+        assert weight_margins.margin_decrease(c, region) == pytest.approx(exact, rel=1e-4)
 
 
 def test_joint_smooth_remainder_uses_the_spread_of_the_rows():

@@ -14,6 +14,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
+import numpy as np
+
+from ..core.arithmetics import evaluate
 from ..core.errors import InvalidInputError
 from ..core.expressions import (
     Expression,
@@ -176,6 +179,17 @@ def _plan(
     return Plan(u, v, y, order, tuple(substitute(algebra.expression(m), back) for m in entries), factors)
 
 
+def _vanishes(condition: ReducedCondition, e: Expression, u: str, v: str, y: str | None) -> bool:
+    """Whether the residual looks like zero where ``t = 0`` (and ``r = 0``): a filter, so that few forms are tried in vain."""
+    rng = np.random.default_rng(0)
+    x = {k: rng.uniform(float(lo), float(hi), 4) for k, (lo, hi) in condition.variables.items()}
+    scale = np.max(np.abs(evaluate(e, x)))
+    x[u] = x[v]
+    if y is not None and condition.curve is not None:
+        x[y] = np.broadcast_to(evaluate(condition.curve, {"t": x[v]}), 4)
+    return not np.max(np.abs(evaluate(e, x))) > 1e-9 * (1 + scale)
+
+
 def _simple(plan: Plan) -> tuple[int, int]:
     return (sum(len(topological(x)) for x in plan.requirements), plan.order)
 
@@ -199,8 +213,9 @@ def plans(condition: ReducedCondition, nonnegative: Callable[[Expression], bool]
                 for y in condition.variables
                 if y not in (u, v) and y not in inside and condition.curve is not None
             ]
+            labels = [y for y in (None, *ys) if _vanishes(condition, e, u, v, y)]
             for order in (1, 2):
-                for y in (None, *ys):
+                for y in labels:
                     try:
                         made = _plan(condition, e, u, v, y, order, nonnegative)
                     except InvalidInputError:

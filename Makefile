@@ -27,7 +27,7 @@ $(VENV)/.torch: $(VENV)/.dev
 
 # Everything the tests use. PyTorch is there already, so nothing asks for another build of it.
 $(VENV)/.full: $(VENV)/.torch
-	$(BIN)/python -m pip install --quiet --editable ".[torch,lightning,huggingface,optax,tensorboard,dask,exact]"
+	$(BIN)/python -m pip install --quiet --editable ".[torch,lightning,huggingface,optax,tensorboard,dask,certify]"
 	@touch $@
 
 install: $(BIN)/proxyconvex

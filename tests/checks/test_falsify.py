@@ -265,7 +265,9 @@ def test_constants_that_are_no_float_are_taken_exactly():
 
     condition = pc.ProxyPL(lambda w: jnp.sum(w**2) / 2, lambda w: 3 * jnp.sum(w**2), 0, 2, 2 * third)
     assert not problem_of(condition, np.zeros(2)).confirm(np.array([1.0, 0.5])).holds
-    larger = pc.ProxyPL(lambda w: jnp.sum(w**2) / 2, lambda w: 3 * jnp.sum(w**2), 0, 2, 2 * third + Fraction(1, 10**12))
+    larger = pc.ProxyPL(
+        lambda w: jnp.sum(w**2) / 2, lambda w: 3 * jnp.sum(w**2), 0, 2, 2 * third + Fraction(1, 10**12)
+    )
     assert problem_of(larger, np.zeros(2)).confirm(np.array([1.0, 0.5])).holds
     # Hidden inside a function it cannot be replaced by its neighbours: then nothing is claimed.
     hidden = pc.strongly_convex(lambda w: jnp.sum(w**2) / 7, Fraction(3, 7), comparator=np.zeros(2))

@@ -225,3 +225,52 @@ def test_refusals(call, message):
 def test_budget_shrinks_with_the_number_of_parameters():
     assert default_budget(3) == 60_000
     assert default_budget(1_000_000) == 200
+
+
+ROWS = np.random.default_rng(0).normal(size=(12, 4))
+
+
+def _on_rows(w):
+    """With NumPy data, so that ``f(v)`` of a NumPy comparator would be rounded by NumPy if it were not traced."""
+    return jnp.mean(jax.nn.softplus(-(ROWS @ w)))
+
+
+def test_the_level_h_of_v_is_enclosed_not_rounded():
+    """A convex function has slack zero at w = v; rounding f(v) by one unit would 'refute' convexity there."""
+    problem = problem_of(pc.convex(_on_rows, comparator=np.ones(4)))
+    for scale in (0.0, 1e-12, 1e-9):
+        for seed in range(20):
+            w = np.ones(4) + scale * np.random.default_rng(seed).normal(size=4)
+            assert not problem.confirm(w).holds
+
+
+def test_the_level_is_enclosed_in_fractions_too():
+    """Floats in the user's functions: ``Fraction * float`` would round."""
+
+    def f(w):
+        return sum((0.1 * x * x for x in w), 0) / 2
+
+    def grad(w):
+        return [0.1 * x for x in w] if isinstance(w, list) else 0.1 * w
+
+    v = np.array([0.3, 0.7])
+    exact = pc.ProxyConvexity(f, f, lambda u: f(u), comparator=v, grad=grad)
+    assert exact.slack([Fraction(x) for x in v.tolist()]) == 0
+    assert not problem_of(exact).confirm(v).holds
+
+
+def test_constants_that_are_no_float_are_taken_exactly():
+    # The best constant is exactly 1/3; as a float it is a little below 1/3 or above, and the float above is false.
+    third = Fraction(1, 3)
+
+    condition = pc.ProxyPL(lambda w: jnp.sum(w**2) / 2, lambda w: 3 * jnp.sum(w**2), 0, 2, 2 * third)
+    assert not problem_of(condition, np.zeros(2)).confirm(np.array([1.0, 0.5])).holds
+    larger = pc.ProxyPL(
+        lambda w: jnp.sum(w**2) / 2, lambda w: 3 * jnp.sum(w**2), 0, 2, 2 * third + Fraction(1, 10**12)
+    )
+    assert problem_of(larger, np.zeros(2)).confirm(np.array([1.0, 0.5])).holds
+    # Hidden inside a function it cannot be replaced by its neighbours: then nothing is claimed.
+    hidden = pc.strongly_convex(lambda w: jnp.sum(w**2) / 7, Fraction(3, 7), comparator=np.zeros(2))
+    confirmation = problem_of(hidden).confirm(np.array([1.0, 0.5]))
+    assert not confirmation.holds
+    assert "is no float64" in confirmation.note

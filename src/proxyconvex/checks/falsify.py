@@ -149,7 +149,11 @@ def _falsified(
     line = problem.reproduce(point)
     nonzero = int(np.count_nonzero(point))
     names = [problem.coordinate(i) for i in free]
-    sentence = f"{problem.statement.rstrip('.')} is false: {_at(problem, arguments, nonzero)} the slack is at most {confirmation.upper:.6g} < 0 ({confirmation.how})."
+    where = _at(problem, arguments, nonzero)
+    sentence = (
+        f"This is false, with its constants as given: {problem.statement.rstrip('.')}. {where[0].upper()}{where[1:]} the slack is at most "
+        f"{confirmation.upper:.6g} < 0 ({confirmation.how})."
+    )
     if names:
         sentence += f" It does not seem to matter what {', '.join(names)} {'is' if len(names) == 1 else 'are'} (each of {tries} other values tried, wherever inside the region, violates it too)."
     witness = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, final
@@ -10,9 +11,9 @@ import numpy as np
 
 from ..core.conditions import BoundedBelow, GradientGrowth, Noise, ProxyConvexity, ProxyPL, Smooth
 from ..core.errors import InvalidInputError
-from ..core.intervals import upper, upper_float
+from ..core.intervals import lower_float, upper, upper_float
 from ..core.numbers import absolute, map_point, norm_sq, subtract
-from ..core.premises import Premise, fit, gradient
+from ..core.premises import Constant, Premise, fit, gradient, noting_rounding
 from ..core.regions import exact_point
 from .candidates_regions import (
     center_of,
@@ -272,16 +273,31 @@ class ParameterProblem(Problem):
             exactly = self._exactly(points)
             if exactly is not None:
                 return Confirmation(upper(exactly) < 0, "exact fractions", upper_float(exactly))
+        return self._by_balls(point, points)
+
+    def _by_balls(self, point: Float[np.ndarray, " p"], points: tuple[Any, ...]) -> Confirmation:
+        """Negative for every rounding of the constants that are no float64.
+
+        The slack is monotone in each constant, so its value lies between those for the neighbouring floats.
+        """
         from .falsify_balls import Unsupported, enclose
         from .falsify_balls import upper_float as ball_above
 
+        tops = []
         try:
-            ball = enclose(self.condition.slack, *points)
+            for condition in _neighbours(self.condition):
+                with noting_rounding() as rounded:
+                    ball = enclose(condition.slack, *points)
+                if rounded:
+                    raise Unsupported(f"{rounded[0]} inside the condition's functions is no float64")
+                if not ball.is_finite():
+                    raise Unsupported("ball arithmetic gives no finite value there")
+                if not ball < 0:
+                    return Confirmation(False, "ball arithmetic", ball_above(ball))
+                tops.append(ball_above(ball))
         except Unsupported as error:
             return float_only(self, point, f"not confirmed: {error}")
-        if not ball.is_finite():
-            return float_only(self, point, "not confirmed: ball arithmetic gives no finite value there")
-        return Confirmation(bool(ball < 0), "ball arithmetic", ball_above(ball))
+        return Confirmation(True, "ball arithmetic", max(tops))
 
     def _exactly(self, points: tuple[Any, ...]) -> Any:
         """The slack in fractions and intervals, or None if the user's functions do not run on them."""
@@ -289,6 +305,19 @@ class ParameterProblem(Problem):
             return self.condition.slack(*(exact_point(p) for p in points))
         except Exception:
             return None
+
+
+def _neighbours(condition: Premise) -> list[Premise]:
+    """The condition with each constant that is no float64 replaced by the floats on its two sides, in all combinations."""
+    variants = [condition]
+    for name in condition.constants:
+        constant = getattr(condition, name)
+        if not isinstance(constant, Constant):
+            continue
+        ends = {lower_float(constant.value), upper_float(constant.value)}
+        if len(ends) > 1:
+            variants = [dataclasses.replace(c, **{name: end}) for c in variants for end in sorted(ends)]  # type: ignore[type-var]
+    return variants
 
 
 def _parts(condition: Premise, *points: Any) -> tuple[Any, Any, Any]:

@@ -216,7 +216,10 @@ class _Hunt:
         confirmation = problem.confirm(verdict.witness["flat"])
         if confirmation.holds:
             witness = verdict.witness | {"slack_upper": confirmation.upper, "confirmed_by": confirmation.how}
-            sentence = f"{claim.record().statement.rstrip('.')} is false at {verdict.witness['reproduce']}: the slack is at most {confirmation.upper:.6g} < 0 ({confirmation.how})."
+            sentence = (
+                f"This is false, with {self.name} = {better!r}: {claim.record().statement.rstrip('.')}. At "
+                f"{verdict.witness['reproduce']} the slack is at most {confirmation.upper:.6g} < 0 ({confirmation.how})."
+            )
             self.refuted = better
             self.counterexample = Verdict(Status.FALSIFIED, sentence, Evidence.CERTIFIED, witness)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import abc
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -234,15 +236,54 @@ def evaluate(formula: Callable[..., Any], *points: Any) -> Any:
     return float(value.reshape(()))
 
 
+_rounded: ContextVar[list[Any] | None] = ContextVar("rounded", default=None)
+
+
+@contextmanager
+def noting_rounding() -> Iterator[list[Any]]:
+    """Collects the constants and fixed points that `fit` rounds to float64 within the scope.
+
+    A formula traced by JAX knows floats only; who wants to prove something from the trace must know what was rounded.
+    """
+    seen: list[Any] = []
+    token = _rounded.set(seen)
+    try:
+        yield seen
+    finally:
+        _rounded.reset(token)
+
+
+def _float(x: Any) -> float:
+    """The value as a float64; noted if that rounds it."""
+    value = exact(x)
+    number = float((lower(value) + upper(value)) / 2)
+    seen = _rounded.get()
+    if seen is not None and (lower(value) != upper(value) or exact(number) != value):
+        seen.append(x)
+    return number
+
+
 def fit(value: Any, w: Any) -> Any:
-    """A constant or a fixed point in the arithmetic of ``w``: exact beside exact points, else float64 arrays."""
+    """A constant or a fixed point in the arithmetic of ``w``: exact beside exact points, else float64 arrays.
+
+    Beside traced points these are JAX arrays and beside Intervals they are Intervals, so that what a user's function computes
+    from them (``h(v)``, say) is traced, or enclosed, as well, not rounded by NumPy on the way.
+    """
     if isinstance(value, Constant):
-        return exact(value.value) if is_exact_point(w) else float(value)
+        return exact(value.value) if is_exact_point(w) else _float(value.value)
     if is_exact_point(w):
-        return exact_point(value)
+        point = exact_point(value)
+        enclosed = any(isinstance(x, Interval) for x in leaves(w))
+        return map_point(lambda x: Interval(x), point) if enclosed else point
     if isinstance(value, list | tuple) and all(is_exact(x) or isinstance(x, int | float) for x in value):
-        return np.array([float(lower(x)) for x in value])  # an exact vector beside a float array
-    return map_point(lambda x: np.asarray(x, float) if not is_exact(x) else float(lower(x)), value)
+        point = np.array([_float(x) for x in value])  # an exact vector beside a float array
+    else:
+        point = map_point(lambda x: np.asarray(x, float) if not is_exact(x) else _float(x), value)
+    if is_traced(w):
+        import jax.numpy as jnp
+
+        return map_point(jnp.asarray, point)
+    return point
 
 
 def same_point(a: Any, b: Any) -> bool:

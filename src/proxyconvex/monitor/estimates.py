@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -106,6 +107,13 @@ def mean_interval(
     return ratio_interval(values, np.ones_like(values), steps, level)
 
 
+@cache
+def _quantile(level: float, freedom: int) -> float:
+    from scipy.stats import t as student
+
+    return float(student.ppf(level, freedom))
+
+
 def ratio_interval(
     top: Float[np.ndarray, " n"],
     bottom: Float[np.ndarray, " n"],
@@ -117,13 +125,11 @@ def ratio_interval(
     ``top_t - E[top_t | past]`` are martingale differences when batches are fresh; what the conditional means add to the spread of
     ``top - ratio bottom`` only widens the interval. It is approximate, and its level is not guaranteed for heavy tails.
     """
-    from scipy.stats import t as student
-
     n = len(top)
     ratio = float(top.sum() / bottom.sum())
     residual = top - ratio * bottom
     spread = float(np.sqrt((residual**2).sum() / max(n - 1, 1) / n) / abs(bottom.mean()))
-    half = float(student.ppf(0.5 + level / 2, max(n - 1, 1))) * spread
+    half = _quantile(0.5 + level / 2, max(n - 1, 1)) * spread
     return Interval(ratio, ratio - half, ratio + half, level, n, int(steps[0]), int(steps[-1]))
 
 

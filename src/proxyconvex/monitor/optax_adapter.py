@@ -140,7 +140,7 @@ def watching(
         n = 3 + 3 * len(names)
         skip = lambda _: jnp.full((n,), jnp.nan, _row_type())  # noqa: E731 - the other branch
         seen = jax.lax.cond((state.count % every == 0) if every > 1 else state.count >= 0, look, skip, None)
-        rate = learning_rate_of(learning_rate, state.count, state.inner)
+        rate = learning_rate_of(learning_rate, state.count, after)  # an injected one is stored by the update
         head = [state.count, extra.get("value", jnp.nan), rate, dot(grads, grads)]
         row = jnp.concatenate(
             [_vector(head), seen, _vector([given[v] for v in wanted])] if wanted else [_vector(head), seen]

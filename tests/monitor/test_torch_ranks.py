@@ -19,16 +19,34 @@ from torch_loops import Spy, check_steps, close, shifted
 HERE = Path(__file__).parent
 
 
-def run(case: str, folder: Path) -> list[dict[str, Any]]:
-    source = str(HERE.parents[1] / "src")
-    env = os.environ | {"PYTHONPATH": os.pathsep.join([source, os.environ.get("PYTHONPATH", "")]), "OMP_NUM_THREADS": "1"}
-    ranks = [
-        subprocess.Popen([sys.executable, str(HERE / "torch_ranks.py"), case, str(r), str(folder)], env=env, stderr=subprocess.PIPE)
-        for r in range(torch_ranks.RANKS)
-    ]
-    errors = [r.communicate(timeout=240)[1].decode() for r in ranks]
-    for r, error in zip(ranks, errors, strict=True):
-        assert r.returncode == 0, error[-3000:]
+pytestmark = pytest.mark.slow
+CASES = ("ddp", "ddp-accumulated", "fsdp", "fsdp-adam-clipped", "bare")
+
+
+def start(cases: str, folder: Path) -> list[subprocess.CompletedProcess[bytes]]:
+    """Run both ranks to their end."""
+    path = os.pathsep.join([str(HERE.parents[1] / "src"), os.environ.get("PYTHONPATH", "")])
+    env = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(HERE / "torch_ranks.py"), cases]
+    ranks = [subprocess.Popen([*command, str(r), str(folder)], env=env, stderr=subprocess.PIPE) for r in range(torch_ranks.RANKS)]
+    try:
+        errors = [r.communicate(timeout=300)[1] for r in ranks]
+    finally:
+        for r in ranks:
+            r.kill()
+    return [subprocess.CompletedProcess(command, r.returncode, None, e) for r, e in zip(ranks, errors, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All cases that end well, in one pair of processes."""
+    folder = tmp_path_factory.mktemp("ranks")
+    for rank in start(",".join(CASES), folder):
+        assert rank.returncode == 0, rank.stderr.decode()[-3000:]
+    return folder
+
+
+def results(folder: Path) -> list[dict[str, Any]]:
     return [json.loads((folder / f"rank-{r}.json").read_text()) for r in range(torch_ranks.RANKS)]
 
 
@@ -49,9 +67,10 @@ def one_process(case: str) -> tuple[Spy, torch.Tensor]:
     return spy, spy.flat(v)
 
 
-@pytest.mark.parametrize("case", ["ddp", "ddp-accumulated", "fsdp", "fsdp-adam-clipped"])
-def test_the_whole_not_a_share(case: str, tmp_path: Path) -> None:
-    first, second = run(case, tmp_path)
+@pytest.mark.parametrize("case", CASES[:4])
+def test_the_whole_not_a_share(case: str, runs: Path) -> None:
+    folder = runs / case
+    first, second = results(folder)
     spy, v = one_process(case)
     assert first["verdict"] == second["verdict"] == "HOLDS", first["sentence"]
     records = first["records"]
@@ -79,9 +98,9 @@ def test_the_whole_not_a_share(case: str, tmp_path: Path) -> None:
         assert all(r["tangent_loss"]["v"] > 0 for r in records[::5])
     # Only rank 0 writes: one log, one report, no records on rank 1.
     assert second["records"] == []
-    assert [p.name for p in (tmp_path / "log").iterdir()] == ["monitor.jsonl"]
-    assert (tmp_path / "report-0.html").exists()
-    assert not (tmp_path / "report-1.html").exists()
+    assert [p.name for p in (folder / "log").iterdir()] == ["monitor.jsonl"]
+    assert (folder / "report-0.html").exists()
+    assert not (folder / "report-1.html").exists()
     assert second["steps"] == first["steps"] == torch_ranks.STEPS
     assert second["totals"] == pytest.approx(first["totals"])
 
@@ -109,22 +128,13 @@ def check_parts(records: list[dict[str, Any]], spy: Spy, parts: int) -> None:
 
 
 def test_a_rank_that_stops_does_not_hang_the_monitor(tmp_path: Path) -> None:
-    source = str(HERE.parents[1] / "src")
-    env = os.environ | {"PYTHONPATH": source, "OMP_NUM_THREADS": "1"}
-    ranks = [
-        subprocess.Popen([sys.executable, str(HERE / "torch_ranks.py"), "fsdp-stopped", str(r), str(tmp_path)], env=env, stderr=subprocess.PIPE)
-        for r in range(2)
-    ]
-    ranks[1].communicate(timeout=120)
-    assert json.loads((tmp_path / "rank-1.json").read_text())["error"] == "rank 1 stops"
-    ranks[0].communicate(timeout=120)
-    lines = (tmp_path / "log" / "monitor.jsonl").read_text().splitlines()
+    start("fsdp-stopped", tmp_path)
+    folder = tmp_path / "fsdp-stopped"
+    assert json.loads((folder / "rank-1.json").read_text())["error"] == "rank 1 stops"
     # The steps exchanged before are in the log.
-    assert len(lines) > 16
+    assert len((folder / "log" / "monitor.jsonl").read_text().splitlines()) > 16
 
 
-def test_without_ddp_what_one_rank_sees_is_called_rank_local(tmp_path: Path) -> None:
-    first, _ = run("bare", tmp_path)
+def test_without_ddp_what_one_rank_sees_is_called_rank_local(runs: Path) -> None:
+    first, _ = results(runs / "bare")
     assert {r["gradient"] for r in first["records"]} == {"raw+rank-local"}
-
-

@@ -1,8 +1,9 @@
-"""One rank of a distributed run, started by test_torch_ranks.py: ``python torch_ranks.py CASE RANK FOLDER``."""
+"""One rank of a distributed run, started by test_torch_ranks.py: ``python torch_ranks.py CASE,CASE,... RANK FOLDER``."""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -71,10 +72,7 @@ def train(case: str, model: nn.Module, optimizer: Any, monitor: Any, rank: int, 
         optimizer.step()
 
 
-def main() -> None:
-    case, rank, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=RANKS)
+def one_case(case: str, rank: int, folder: Path) -> None:
     model = mlp()
     v = shifted(model)
     model = wrapped(case, model)
@@ -89,18 +87,30 @@ def main() -> None:
         with monitor:
             train(case, model, optimizer, monitor, rank, STEPS)
         monitor.report(folder / f"report-{rank}.html")
+        final = [p.full_tensor() if hasattr(p, "full_tensor") else p for p in model.parameters()]
+        out["final"] = torch.cat([p.detach().reshape(-1) for p in final]).double().tolist()[:500]
     except RuntimeError as error:
         out["error"] = str(error)
     verdict = monitor.verdict()
-    final = [p.full_tensor() if hasattr(p, "full_tensor") else p for p in model.parameters()]
     out |= {
-        "records": kept.records, "verdict": verdict.status.name, "sentence": verdict.sentence,
-        "steps": monitor.ledger.steps, "final": torch.cat([p.detach().reshape(-1) for p in final]).double().tolist()[:500],
+        "records": kept.records, "verdict": verdict.status.name, "sentence": verdict.sentence, "steps": monitor.ledger.steps,
         "totals": {c: t.right(t.last_sq) for c, t in monitor.ledger.tracks.items()},
     }  # fmt: skip
     (folder / f"rank-{rank}.json").write_text(json.dumps(out))
-    if "error" not in out:
-        dist.barrier()
+    if "error" in out:
+        # The other rank waits in an exchange of the training itself; leaving ends its wait with an error of torch's.
+        sys.stdout.flush()
+        os._exit(0)
+    dist.barrier()
+
+
+def main() -> None:
+    cases, rank, folder = sys.argv[1].split(","), int(sys.argv[2]), Path(sys.argv[3])
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=RANKS)
+    for case in cases:
+        (folder / case).mkdir(exist_ok=True)
+        one_case(case, rank, folder / case)
     dist.destroy_process_group()
 
 

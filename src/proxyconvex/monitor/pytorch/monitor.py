@@ -36,9 +36,7 @@ _NOTHING: list[list[float]] = [[]]
 def _torch_optimizer(optimizer: Any) -> torch.optim.Optimizer:
     """The torch optimizer inside wrappers such as accelerate's or Lightning's."""
     inside = optimizer
-    while not hasattr(inside, "register_step_pre_hook") and (hasattr(inside, "optimizer") or hasattr(inside, "_optimizer")):
-        inside = getattr(inside, "optimizer", None) or inside._optimizer
-    while not isinstance(inside, torch.optim.Optimizer) and hasattr(inside, "optimizer"):
+    while isinstance(getattr(inside, "optimizer", None), torch.optim.Optimizer):
         inside = inside.optimizer
     if not isinstance(inside, torch.optim.Optimizer):
         raise InvalidInputError("optimizer", type(optimizer).__name__, "a torch.optim.Optimizer")

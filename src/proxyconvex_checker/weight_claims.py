@@ -15,6 +15,7 @@ import numpy as np
 from . import weight_layers, weight_loss, weight_margins, weight_two_layer
 from .activations import Activation
 from .claims import show
+from .directed import quiet
 from .errors import CheckError
 from .rationals import sqrt_lower, to_float_up
 from .rounding import Array, finite, mean_bounds, mul_up, softplus_bounds, sub_down
@@ -125,8 +126,10 @@ def evaluator(subject: Subject, nu: float | None, shells: int) -> Numbers:
     make = {TWO_LAYER: _two_layer, DENSE: _dense}.get(subject.kind)
     if make is None:
         raise CheckError(STEP, f"unknown kind of network {subject.kind!r}")
-    table = make(subject, nu, shells)
+    # Overflow gives infinities, which are refused below; underflow is covered by the bounds.
+    table = quiet(make)(subject, nu, shells)
 
+    @quiet
     def number(quantity: str) -> float:
         if quantity not in table:
             raise CheckError(

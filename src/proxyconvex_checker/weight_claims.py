@@ -15,6 +15,7 @@ import numpy as np
 from . import weight_layers, weight_loss, weight_margins, weight_two_layer
 from .activations import Activation
 from .claims import show
+from .directed import quiet
 from .errors import CheckError
 from .rationals import sqrt_lower, to_float_up
 from .rounding import Array, finite, mean_bounds, mul_up, softplus_bounds, sub_down
@@ -55,6 +56,9 @@ QUANTITIES = {
         "the mean over the rows of how far the tangent margin towards the centre V falls short of the margin at V",
         (TWO_LAYER,),
     ),
+    "least-loss": Quantity(True, "the mean logistic loss over the rows"),
+    "least-output": Quantity(True, "the output N(W; x) at every row", targets=False),
+    "largest-output": Quantity(False, "the output N(W; x) at every row", targets=False),
     "lipschitz": Quantity(
         False, "the norm of the gradient of N(W; x) in the weights, at every row,", targets=False
     ),
@@ -125,8 +129,10 @@ def evaluator(subject: Subject, nu: float | None, shells: int) -> Numbers:
     make = {TWO_LAYER: _two_layer, DENSE: _dense}.get(subject.kind)
     if make is None:
         raise CheckError(STEP, f"unknown kind of network {subject.kind!r}")
-    table = make(subject, nu, shells)
+    # Overflow gives infinities, which are refused below; underflow is covered by the bounds.
+    table = quiet(make)(subject, nu, shells)
 
+    @quiet
     def number(quantity: str) -> float:
         if quantity not in table:
             raise CheckError(
@@ -171,6 +177,9 @@ def _two_layer(subject: Subject, nu: float | None, shells: int) -> dict[str, Cal
         "mean-tangent-decrease": supervised(
             lambda: here.joint_decrease(c, region, np.nextafter(share, np.inf), nu)
         ),
+        "least-loss": supervised(lambda: weight_loss.loss_lower(c, region)),
+        "least-output": lambda: weight_margins.output_range(c, region)[0].min(),
+        "largest-output": lambda: weight_margins.output_range(c, region)[1].max(),
         "lipschitz": lambda: weight_margins.lipschitz(c, region).max(),
         "hessian": hessian,
     }
@@ -204,11 +213,18 @@ def _dense(subject: Subject, nu: float | None, shells: int) -> dict[str, Callabl
     def mean_loss(q: Array) -> float:
         return mean_bounds(softplus_bounds(-q)[1])[1]
 
+    def least_loss() -> float:
+        low, high = here.output_range(c, radius, shells)
+        return max(mean_bounds(softplus_bounds(-np.where(subject.targets > 0, high, -low))[0])[0], 0.0)
+
     return {
         "margin": lambda: margins().min(),
         "tangent-margin": lambda: tangents().min(),
         "loss": lambda: mean_loss(margins()),
         "tangent-loss": lambda: mean_loss(tangents()),
+        "least-loss": least_loss,
+        "least-output": lambda: here.output_range(c, radius, shells)[0].min(),
+        "largest-output": lambda: here.output_range(c, radius, shells)[1].max(),
         "lipschitz": lambda: here.local(c, radius).gradient.max(),
         "hessian": lambda: quadratic_upper(here.local(c, radius).matrix).max(),
     }

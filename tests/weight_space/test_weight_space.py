@@ -63,6 +63,9 @@ def measured(w, v, signs, x, y, act):
         "loss": np.logaddexp(0, -y * out).mean(),
         "tangent-loss": np.logaddexp(0, -tangent).mean(),
         "mean-tangent-decrease": lost.mean(),
+        "least-loss": np.logaddexp(0, -y * out).mean(),
+        "least-output": out.min(),
+        "largest-output": out.max(),
         "lipschitz": (np.linalg.norm(x, axis=1) * np.sqrt((slopes**2).mean(axis=1))).max(),
     }
 
@@ -79,7 +82,7 @@ def test_no_weights_in_the_region_beat_the_bounds(act, kind, radius):
     lowest = weight_loss.loss_lower(c, region)
     for move in displacements(kind, v, radius, np.random.default_rng(1), 300):
         for name, value in measured(v + move, v, signs, x, y, act).items():
-            if name.endswith("margin"):
+            if name.endswith("margin") or name.startswith("least"):
                 assert value >= bounds[name] - 1e-12, name
             else:
                 assert value <= bounds[name] + 1e-12, name
@@ -203,6 +206,11 @@ def test_dense_networks(act):
                 space.subject, quantity, found.value + sign * 1e-6, [found.weights], ""
             ).refutes
         assert ("hessian" in space.quantities) == act.smooth
+        for move in oracle.points_in_ball(rng, [a.shape for a in w], 0.2, 30):
+            out = oracle.dense([a + d for a, d in zip(w, move, strict=True)], scales, x, act)[0]
+            assert space.bound("least-output") <= out.min()
+            assert space.bound("largest-output") >= out.max()
+            assert space.bound("least-loss") <= np.logaddexp(0, -y * out).mean() <= space.bound("loss")
         assert "dense" in str(space)
 
 
@@ -283,6 +291,6 @@ def test_refusals(build, text):
 def test_without_targets_only_gradients_are_bounded():
     x, _, v, _ = problem()
     space = pc.WeightSpace(pc.TwoLayerNetwork(ACTIVATIONS[2]), pc.Ball(v, 0.5), x)
-    assert space.quantities == ("lipschitz", "hessian")
+    assert space.quantities == ("least-output", "largest-output", "lipschitz", "hessian")
     with pytest.raises(pc.InvalidInputError, match="Give targets"):
         space.bound("loss")

@@ -155,4 +155,4 @@ def points_in_ball(rng, shapes, radius, count) -> Iterator[list[np.ndarray]]:
             moves = [m * (j == k % len(shapes)) for j, m in enumerate(moves)]
         size = np.sqrt(sum((m * m).sum() for m in moves))
         share = 1 - 1e-12 if k % 2 else rng.random()
-        yield [m * (share * radius / max(size, 1e-300)) for m in moves]
+        yield [m * (share * radius / size if size else 0.0) for m in moves]

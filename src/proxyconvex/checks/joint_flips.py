@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from proxyconvex_checker import weight_flips, weight_two_layer
 from proxyconvex_checker.activations import Activation as CheckedActivation
+from proxyconvex_checker.directed import quiet
 from proxyconvex_checker.errors import CheckError
 from proxyconvex_checker.rounding import norm_upper
 
@@ -42,6 +43,7 @@ class JointFlipBound:
     radius: float = field(repr=False)
 
     @cached_property
+    @quiet
     def decreases(self) -> Float[Array, " n"]:
         """``D_i``, the certified bound for row i alone (fractional knapsack), shape (n,); computed when asked for."""
         network = weight_two_layer.examine(*self.arrays, CheckedActivation("leaky-relu", self.slope, 1.0))
@@ -64,6 +66,7 @@ class JointFlipBound:
         )
 
 
+@quiet
 def joint_flip_bound(
     center: Float[Array, "m d"],
     activation: Activation,

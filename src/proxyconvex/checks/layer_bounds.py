@@ -16,7 +16,7 @@ from jaxtyping import Float
 from proxyconvex_checker import weight_layers
 from proxyconvex_checker.activations import Activation as CheckedActivation
 from proxyconvex_checker.activations import parse
-from proxyconvex_checker.directed import mul_up
+from proxyconvex_checker.directed import mul_up, quiet
 from proxyconvex_checker.errors import CheckError
 from proxyconvex_checker.weight_norms import quadratic_upper
 
@@ -95,6 +95,7 @@ class Layers:
     output: int = 0
     center: weight_layers.Center = field(init=False, repr=False)
 
+    @quiet
     def __post_init__(self) -> None:
         count = len(self.weights)
         scales = (1.0,) * count if self.scales is None else tuple(float(s) for s in self.scales)
@@ -129,6 +130,7 @@ class Layers:
             raise InvalidInputError("radius", region, "finite numbers >= 0")
         return float(values) if values.ndim == 0 else tuple(float(v) for v in values)
 
+    @quiet
     def bounds(self, radius: Any, shells: int = 8) -> LayerBounds:
         """Everything for one region.
 
@@ -194,6 +196,7 @@ def layer_bounds(
     return Layers(weights, activation, inputs, scales, trained, output).bounds(radius, shells)
 
 
+@quiet
 def hessian_bound(
     weights: Sequence[Array],
     activation: Activation,

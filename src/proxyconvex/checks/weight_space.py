@@ -21,6 +21,7 @@ from jaxtyping import Float
 
 from proxyconvex_checker import weight_claims, weight_flips, weight_two_layer
 from proxyconvex_checker.claims import show
+from proxyconvex_checker.directed import quiet
 from proxyconvex_checker.errors import CheckError
 from proxyconvex_checker.weight_claims import DENSE, QUANTITIES, TWO_LAYER, Subject
 
@@ -109,6 +110,7 @@ class WeightSpace:
         self._evaluator  # noqa: B018 - shapes that do not fit are refused here
 
     @cached_property
+    @quiet
     def nu(self) -> float | None:
         """The best scalar of the joint flip bound for ``"tangent-loss"``; None where none is needed."""
         if self.subject.kind != TWO_LAYER or self.subject.activation.smooth or self.subject.radius is None:
@@ -121,6 +123,7 @@ class WeightSpace:
         return weight_flips.best_nu(flips, self.subject.radius)
 
     @cached_property
+    @quiet
     def _nu_of_mean(self) -> float | None:
         if self.nu is None or self.subject.radius is None:
             return None
@@ -129,6 +132,7 @@ class WeightSpace:
         return weight_flips.best_nu(flips, self.subject.radius)
 
     @cached_property
+    @quiet
     def _two_layer(self) -> tuple[weight_two_layer.Center, weight_two_layer.Region]:
         s = self.subject
         c = weight_two_layer.examine(

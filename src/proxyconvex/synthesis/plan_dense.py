@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 MOST_STEPS = 2000
 LAYERS = ("all", "last")
 METHODS = ("normalised-gd", "gd", "gd-slope")
-SECONDS = 15.0
-"""Time for which steps are planned by default, at the rate below."""
+SECONDS, SECONDS_SEVERAL = 15.0, 40.0
+"""Time for which steps are planned by default, at the rate below; for several classes."""
 FLOPS = 8e9
 
 
@@ -57,9 +57,9 @@ class _Wish:
         if self.steps is not None and (isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1):
             raise InvalidInputError("steps", self.steps, "a whole number >= 1")
 
-    def most(self, rows: int, parameters: int) -> int:
+    def most(self, rows: int, parameters: int, outputs: int) -> int:
         """Steps that fit the time, from the number of floating-point operations (never from a clock: plans repeat)."""
-        seconds = SECONDS if self.budget is None else self.budget / 2
+        seconds = (SECONDS_SEVERAL if outputs > 1 else SECONDS) if self.budget is None else self.budget / 2
         return int(np.clip(seconds * FLOPS / (8.0 * rows * parameters), 50, MOST_STEPS)) // 10 * 10
 
 
@@ -67,11 +67,11 @@ def plan_tangent(
     dataset: Dataset,
     *,
     width: int | None = None,
-    depth: int = 2,
-    activation: str = "softplus",
+    depth: int = 1,
+    activation: str = "relu",
     slope: float = 0.0,
     beta: float | None = None,
-    output_scale: float = 1.0,
+    output_scale: float = 8.0,
     method: str | None = None,
     steps: int | None = None,
     seed: int = 0,
@@ -83,12 +83,13 @@ def plan_tangent(
 
     Args:
         dataset: two classes, several classes, or numeric targets.
-        width: neurons per hidden layer, even; 128 by default.
+        width: neurons per hidden layer, even; 256 by default.
         depth: hidden layers, all trained.
-        activation: ``"softplus"``, ``"smooth-leaky"``, ``"relu"`` or ``"leaky-relu"``.
+        activation: ``"relu"``, ``"leaky-relu"``, ``"softplus"`` or ``"smooth-leaky"``.
         slope: leak of the leaky activations.
         beta: sharpness of the smooth activations; 4 by default.
-        output_scale: factor on the outputs; larger is closer to the tangent model.
+        output_scale: factor on the outputs, which start at zero (opposite pairs of neurons in the last hidden layer); larger is
+            closer to the tangent model.
         method: ``"normalised-gd"`` (T8), ``"gd"`` (T4) or ``"gd-slope"`` (T1; two classes); by default the smallest error, or T4.
         steps: T; chosen by default.
         seed: of the initial weights.
@@ -105,8 +106,8 @@ def plan_tangent(
     wish = _Wish(method, steps, "all", budget_seconds, progress)
     x, prepared = _features(dataset, preprocessing)
     network = DenseNetwork(
-        (_width(width),) * _depth(depth), _outputs(dataset), _activation(activation, slope, beta), 2.0, "gaussian", float(output_scale),
-        False, seed,
+        (width or 256,) * _depth(depth), _outputs(dataset), _activation(activation, slope, beta), 2.0, "gaussian", float(output_scale),
+        True, seed,
     )  # fmt: skip
     family = TangentFamily(network, losses.OF_TASK[dataset.task])
     return _plan(dataset, prepared, x, family, wish)
@@ -116,7 +117,7 @@ def plan_deep_relu(
     dataset: Dataset,
     *,
     width: int | None = None,
-    depth: int = 3,
+    depth: int | None = None,
     activation: str = "relu",
     slope: float = 0.0,
     beta: float | None = None,
@@ -133,13 +134,14 @@ def plan_deep_relu(
 
     Args:
         dataset: two or several classes.
-        width: neurons per hidden layer, even; 128 by default.
-        depth: hidden layers, all trained.
+        width: neurons per hidden layer, even; 128 by default, 256 for several classes.
+        depth: hidden layers, all trained; 3 by default, 2 for several classes.
         activation: ``"relu"`` (or ``"leaky-relu"``): conditional; ``"softplus"`` (or ``"smooth-leaky"``), two classes: certified on a
             ball, at the output scale from which the Hessian bound allows it.
         slope: leak of the leaky activations.
         beta: sharpness of the smooth activations; 4 by default.
-        output_scale: factor on the outputs; 1 for the published network, the planner's choice for a certified promise.
+        output_scale: factor on the outputs; 1 for the published network (two classes), the planner's choice for a certified promise,
+            8 for several classes, which the paper does not treat: there the last layer starts in opposite pairs, outputs at zero.
         layers: ``"all"`` or ``"last"``: hidden layers in whose tangent features the comparator lies.
         method: ``"normalised-gd"`` (T8), ``"gd"`` (T4) or ``"gd-slope"`` (T1 by proxy PL, the published route; two classes).
         steps: T; chosen by default.
@@ -157,11 +159,15 @@ def plan_deep_relu(
     wish = _Wish(method, steps, layers, budget_seconds, progress)
     x, prepared = _features(dataset, preprocessing)
     phi, outputs = _activation(activation, slope, beta), _outputs(dataset)
+    depth = depth if depth is not None else (2 if outputs > 1 else 3)
+    width = width if width is not None else (256 if outputs > 1 else None)
     if phi.smooth and outputs == 1 and method in (None, "normalised-gd"):
         from .certified_dense import certified_plan
 
         return certified_plan(dataset, prepared, x, _width(width), _depth(depth), phi, output_scale, wish.steps, seed)
-    network = deep_relu.network(_width(width), _depth(depth), outputs, phi, float(output_scale or 1.0), False, seed)
+    several = outputs > 1
+    scale = output_scale if output_scale is not None else (8.0 if several else 1.0)
+    network = deep_relu.network(_width(width), _depth(depth), outputs, phi, float(scale), several, seed)
     return _plan(dataset, prepared, x, deep_relu.DeepReLU(network, losses.OF_TASK[dataset.task]), wish)
 
 
@@ -255,7 +261,7 @@ def _plan(
     network = family.network
     only = (len(network.hidden) - 1,) if wish.layers == "last" else None
     setting = Setting(network, family.loss, x, dataset.targets, only)
-    most = wish.most(len(x), network.size(x.shape[1]))
+    most = wish.most(len(x), network.size(x.shape[1]), network.outputs)
     made = _promises(setting, wish, most, opt)
     best = min(made, key=lambda p: (p.guarantee.error_bound if p.guarantee.error_bound is not None else 1.0, p.guarantee.bound))
     facts, notes = _facts(setting)

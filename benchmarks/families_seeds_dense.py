@@ -1,6 +1,6 @@
 """Twenty seeds of initial weights for the dense families: is anything violated? Raw numbers to results/families_seeds_dense.json.
 
-    python benchmarks/families_seeds_dense.py [--seeds 20] [--only TEXT]
+python benchmarks/families_seeds_dense.py [--seeds 20] [--only TEXT]
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ import json
 import time
 from pathlib import Path
 
-from environment import environment
-
 import proxyconvex as pc
+from environment import environment
 
 OUT = Path(__file__).parent / "results" / "families_seeds_dense.json"
 CASES = (
@@ -63,7 +62,10 @@ def main() -> None:
         for seed in range(arguments.seeds):
             rows.append(one(family, data, settings, seed))
         kept, empty = sum(r["consistent"] for r in rows), sum(r["vacuous"] for r in rows)
-        print(f"{name}: nothing violated {kept}/{len(rows)}, vacuous {empty}, worst bound {max(r['bound'] for r in rows):.4g}", flush=True)
+        print(
+            f"{name}: nothing violated {kept}/{len(rows)}, vacuous {empty}, worst bound {max(r['bound'] for r in rows):.4g}",
+            flush=True,
+        )
         stored = [r for r in stored if r["name"] != name]
         stored.append({"name": name, "family": family, "data": data, "settings": settings, "runs": rows})
         OUT.parent.mkdir(parents=True, exist_ok=True)

@@ -65,7 +65,18 @@ WORDS = {
     "final-risk": "squared error of the last iterate",
     "updates": "number of updates",
 }
-HEAD = ("family", "data", "promised quantity", "promise", "outcome", "ratio", "theorem", "evidence", "steps", "step size")
+HEAD = (
+    "family",
+    "data",
+    "promised quantity",
+    "promise",
+    "outcome",
+    "ratio",
+    "theorem",
+    "evidence",
+    "steps",
+    "step size",
+)
 
 
 def number(x: float | None, up: bool = False) -> str:
@@ -86,14 +97,22 @@ def evidence(summary: dict[str, Any]) -> str:
     if not summary["guarantee"].get("conditional"):
         return before
     after = summary.get("after_run")
-    return f"conditional ({before}); then {after['evidence']}" if after else f"conditional ({before}); not met on this run"
+    return (
+        f"conditional ({before}); then {after['evidence']}"
+        if after
+        else f"conditional ({before}); not met on this run"
+    )
 
 
 def row(summary: dict[str, Any]) -> str:
     """One audit summary as a line of the table."""
     g, measured = summary["guarantee"], summary["measured"]
     is_error = g["quantity"].endswith("error")
-    promised, value = (g["error_bound"], measured["value"]) if is_error and g["error_bound"] is not None else (g["bound"], measured["value"])
+    promised, value = (
+        (g["error_bound"], measured["value"])
+        if is_error and g["error_bound"] is not None
+        else (g["bound"], measured["value"])
+    )
     percent = 100.0 if is_error else 1.0
     unit = "%" if is_error else ""
     shown = "none" if promised is None else number(percent * promised, up=True) + unit
@@ -108,7 +127,8 @@ def row(summary: dict[str, Any]) -> str:
     cells = (
         summary["family"] + (f" `{options}`" if options else ""),
         f"{summary['data']['name']} ({summary['data']['n']})",
-        WORDS.get(g["quantity"], g["quantity"].replace("-", " ")) + {"expectation": ", mean over runs", "probability": ", w.h.p."}.get(g["mode"], ""),
+        WORDS.get(g["quantity"], g["quantity"].replace("-", " "))
+        + {"expectation": ", mean over runs", "probability": ", w.h.p."}.get(g["mode"], ""),
         shown,
         number(None if value is None else percent * value) + unit,
         ratio,
@@ -142,7 +162,14 @@ def table(summaries: list[dict[str, Any]]) -> str:
         f"{kept} of {len(summaries)} audits found nothing violated. Ratio: outcome over promise. A *conditional* promise holds if the run does "
         "what its premises say; where it did, the conclusion is one about that run only (ON_TRACE)."
     )
-    return "\n".join([*lines, "", text, *(["", "What would make the vacuous ones say something:", "", *notes] if notes else [])])
+    return "\n".join(
+        [
+            *lines,
+            "",
+            text,
+            *(["", "What would make the vacuous ones say something:", "", *notes] if notes else []),
+        ]
+    )
 
 
 def block(text: str) -> str:
@@ -174,25 +201,46 @@ def run(only: str) -> None:
             continue
         started = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
-            command = [sys.executable, "-m", "proxyconvex.cli", "audit", data, "--family", family, *options.split(), "--out", folder, "--quiet", "--json"]
+            command = [
+                sys.executable,
+                "-m",
+                "proxyconvex.cli",
+                "audit",
+                data,
+                "--family",
+                family,
+                *options.split(),
+                "--out",
+                folder,
+                "--quiet",
+                "--json",
+            ]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode not in (0, 1):
             print(f"{stem}: exit {done.returncode}: {done.stderr.strip()[-300:]}", flush=True)
             continue
         summary = json.loads(done.stdout)
-        summary |= {"options": options, "seconds": round(time.perf_counter() - started, 1), "environment": environment()}
+        summary |= {
+            "options": options,
+            "seconds": round(time.perf_counter() - started, 1),
+            "environment": environment(),
+        }
         (RESULTS / f"{stem}.json").write_text(json.dumps(summary, indent=1) + "\n")
         print(f"{stem}: exit {done.returncode}, {summary['seconds']} s", flush=True)
 
 
 def main() -> None:
     """See the module's docstring."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--run", action="store_true", help="audit, store the summaries")
     parser.add_argument("--only", default="", help="with --run: only audits whose file name contains this")
     parser.add_argument("--write", action="store_true", help="write the table into the documents")
     parser.add_argument("--check", action="store_true", help="exit 1 unless the documents are current")
-    parser.add_argument("--documents", nargs="*", type=Path, default=list(DOCUMENTS), help="files to write or check")
+    parser.add_argument(
+        "--documents", nargs="*", type=Path, default=list(DOCUMENTS), help="files to write or check"
+    )
     arguments = parser.parse_args()
     if arguments.run:
         run(arguments.only)
@@ -202,7 +250,9 @@ def main() -> None:
         if arguments.write:
             path.write_text(replaced(document, text))
         if arguments.check and block(text) not in document:
-            raise SystemExit(f"{path} is not current: run `make table` (or `python benchmarks/family_table.py --write`)")
+            raise SystemExit(
+                f"{path} is not current: run `make table` (or `python benchmarks/family_table.py --write`)"
+            )
     if not (arguments.write or arguments.check or arguments.run):
         print(text)
 

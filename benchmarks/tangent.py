@@ -1,7 +1,7 @@
 """Tangent kernels: layer by layer against whole Jacobians, on one dense network; raw numbers to results/tangent.json.
 
-    python benchmarks/tangent.py            # n = 500, width 512, 3 hidden layers; and layer by layer at n = 2000
-    python benchmarks/tangent.py --large    # also any-model blocks at n = 2000 and a million parameters (minutes)
+python benchmarks/tangent.py            # n = 500, width 512, 3 hidden layers; and layer by layer at n = 2000
+python benchmarks/tangent.py --large    # also any-model blocks at n = 2000 and a million parameters (minutes)
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from environment import environment
 
+from environment import environment
 from proxyconvex.families.activations import Activation
 from proxyconvex.families.dense import DenseNetwork, jax_outputs
 from proxyconvex.families.tangent_kernels import blockwise, layerwise
@@ -44,7 +44,9 @@ def by_jacobian(net: DenseNetwork, x: np.ndarray, rows: int = 50):
 
         def run() -> np.ndarray:
             with jax.enable_x64(True):
-                jacobian = np.concatenate([np.asarray(gradients(w, x[i : i + rows])) for i in range(0, len(x), rows)])
+                jacobian = np.concatenate(
+                    [np.asarray(gradients(w, x[i : i + rows])) for i in range(0, len(x), rows)]
+                )
             return jacobian @ jacobian.T
 
         gradients(w, x[:rows]).block_until_ready()

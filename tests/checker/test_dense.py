@@ -31,7 +31,9 @@ def output(network, w, x):
 
 
 def examine(network, x, y, v, radius):
-    return dense.examine(x, y, network.layers(v, 3), network.output_weights()[:, 0], network.activation.describe(), radius)
+    return dense.examine(
+        x, y, network.layers(v, 3), network.output_weights()[:, 0], network.activation.describe(), radius
+    )
 
 
 @pytest.mark.parametrize("phi", ACTIVATIONS, ids=lambda a: a.name)
@@ -50,7 +52,11 @@ def test_curvature_and_gradients_bound_every_point_of_the_ball(phi, hidden):
             u /= np.linalg.norm(u)
             w = v + radius * w / np.linalg.norm(w) * rng.uniform() ** 0.2
             step = 2e-4
-            second = (output(network, w + step * u, x) - 2 * output(network, w, x) + output(network, w - step * u, x)) / step**2
+            second = (
+                output(network, w + step * u, x)
+                - 2 * output(network, w, x)
+                + output(network, w - step * u, x)
+            ) / step**2
             slope = (output(network, w + step * u, x) - output(network, w - step * u, x)) / (2 * step)
             assert (np.abs(second) <= found.hessian * (1 + 1e-6) + 1e-6).all()
             assert (np.abs(slope) <= found.gradient * (1 + 1e-6)).all()
@@ -69,7 +75,10 @@ def test_one_layer_is_tight_enough_to_be_falsified_when_shrunk():
     found = examine(network, x, np.array([1.0]), v, 1e-9)
     step = 1e-3
     u = np.array([1.0, 0, 0, 0, 0, 0])
-    second = abs(output(network, step * u, x) - 2 * output(network, v, x) + output(network, -step * u, x))[0] / step**2
+    second = (
+        abs(output(network, step * u, x) - 2 * output(network, v, x) + output(network, -step * u, x))[0]
+        / step**2
+    )
     assert second <= found.hessian[0] * (1 + 1e-9)
     assert second > 0.99 * found.hessian[0]
 
@@ -85,7 +94,9 @@ def test_center_margins_are_below_exact_ones():
             for t in z:
                 k = min(max(t * Fraction(2) / 4 + Fraction(1, 2), Fraction(0)), Fraction(1))
                 h.append(Fraction(1, 4) * t + Fraction(3, 4) * (k * k + max(t - 1, Fraction(0))))
-        exact = sum(Fraction(float(a)) * b for a, b in zip(network.output_weights()[:, 0], h, strict=True)) * int(y[i])
+        exact = sum(
+            Fraction(float(a)) * b for a, b in zip(network.output_weights()[:, 0], h, strict=True)
+        ) * int(y[i])
         assert Fraction(float(found.at_center[i])) <= exact
         assert float(exact) - found.at_center[i] < 1e-12
         assert found.margins[i] < found.at_center[i]

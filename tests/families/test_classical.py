@@ -245,7 +245,9 @@ def test_plans_runs_and_certificates(data, steps, theorem, tmp_path):
     else:
         value, best = np.mean(np.log1p(np.exp(-y * (x @ w)))), 0.0
         assert np.mean(y * (x @ w) <= 0) <= g.error_bound
-    assert best * (1 - 1e-12) <= value <= g.bound and result.measured["value"] == pytest.approx(value, rel=1e-9)
+    assert best * (1 - 1e-12) <= value <= g.bound and result.measured["value"] == pytest.approx(
+        value, rel=1e-9
+    )
     verdict = pc.verify(pc.write_certificate(plan, tmp_path))
     assert verdict.accepted, verdict.steps[-1]
     for change, name in (({"R": 0.99}, "start-distance"), ({"L": 0.5}, "smoothness")):

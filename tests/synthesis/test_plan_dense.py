@@ -48,7 +48,10 @@ def test_a_conditional_promise_is_assumed_before_and_seen_after(family, task, se
     assert result.consistent, [c.sentence for c in result.checks if not c.ok]
     after = result.after_run
     assert after is not None and after.evidence is Evidence.ON_TRACE
-    assert after.sentence.startswith("On this run, and only on this run") and "Another run may differ" in after.sentence
+    assert (
+        after.sentence.startswith("On this run, and only on this run")
+        and "Another run may differ" in after.sentence
+    )
     assert after.bound == g.bound
     assert result.measured["value"] <= g.bound * (1 + 1e-9)
     document = result.summary()
@@ -97,7 +100,9 @@ def test_certified_promise_of_a_smooth_deep_network(tmp_path):
     result = audit_folder(made, tmp_path)
     assert result.consistent and result.after_run is None
     # At the published scale the same bound says nothing, and says so.
-    vacuous = pc.plan(toy("binary"), family="deep-relu", activation="softplus", depth=2, width=16, output_scale=1.0)
+    vacuous = pc.plan(
+        toy("binary"), family="deep-relu", activation="softplus", depth=2, width=16, output_scale=1.0
+    )
     assert vacuous.guarantee.vacuous and any("vacuous" in n for n in vacuous.notes)
 
 
@@ -127,7 +132,16 @@ def test_a_teacher_gives_opt_plus_eps():
 
 
 @pytest.mark.parametrize(
-    "settings", [{"method": "sgd"}, {"layers": "first"}, {"width": 31}, {"depth": 0}, {"steps": 0}, {"output_scale": -1.0}], ids=str
+    "settings",
+    [
+        {"method": "sgd"},
+        {"layers": "first"},
+        {"width": 31},
+        {"depth": 0},
+        {"steps": 0},
+        {"output_scale": -1.0},
+    ],
+    ids=str,
 )
 def test_bad_settings(settings):
     with pytest.raises(InvalidInputError):

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: help install dev torch full demo test lint format docs bench clean
+.PHONY: help install dev torch full demo test lint format docs bench table table-check clean
 
 help:
 	@echo "make demo    plan, train, audit and certify a guarantee on real data; writes runs/demo/report.html"
@@ -60,6 +60,13 @@ docs: dev
 
 bench: full
 	$(BIN)/python benchmarks/run_all.py
+
+# The table of families: `table` repeats the audits (up to an hour), `table-check` compares the documents with the stored results.
+table: dev
+	$(BIN)/python benchmarks/family_table.py --run --write
+
+table-check:
+	$(PYTHON) benchmarks/family_table.py --check
 
 clean:
 	rm -rf $(VENV) site runs .pytest_cache .ruff_cache

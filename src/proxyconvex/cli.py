@@ -64,13 +64,16 @@ Beta = Annotated[
 InitScale = Annotated[float | None, typer.Option(help="Standard deviation of the initial weights.")]
 Depth = Annotated[int | None, typer.Option(help="Number of hidden layers (dense families).", min=1)]
 Layers = Annotated[
-    str | None, typer.Option(help="all or last: hidden layers whose tangent features the comparator uses (deep-relu).")
+    str | None,
+    typer.Option(help="all or last: hidden layers whose tangent features the comparator uses (deep-relu)."),
 ]
 OutputScale = Annotated[
-    float | None, typer.Option(help="Factor on the outputs (dense families); larger is closer to the tangent model.")
+    float | None,
+    typer.Option(help="Factor on the outputs (dense families); larger is closer to the tangent model."),
 ]
 MethodOption = Annotated[
-    str | None, typer.Option("--method", help="normalised-gd, gd, gd-slope or sgd (the family says which it covers).")
+    str | None,
+    typer.Option("--method", help="normalised-gd, gd, gd-slope or sgd (the family says which it covers)."),
 ]
 Steps = Annotated[
     int | None, typer.Option(help="Number of steps T; chosen by the planner by default.", min=1)

@@ -71,7 +71,9 @@ def print_audit(console: Console, audit: Audit, folder: Path) -> None:
     if after is not None:
         console.print(f"[bold]After the run[/] (evidence {after.evidence.name}): {escape(after.sentence)}")
     elif audit.plan.conditional:
-        console.print("[yellow]A condition of the promise did not hold on this run: it says nothing about this run.[/]")
+        console.print(
+            "[yellow]A condition of the promise did not hold on this run: it says nothing about this run.[/]"
+        )
     console.print(f"Report: {folder / 'report.html'}")
     if (folder / "certificate.json").exists():
         console.print(f"Check the certificate yourself: proxyconvex verify {folder / 'certificate.json'}")

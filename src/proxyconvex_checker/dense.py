@@ -151,13 +151,21 @@ def _curvature(hidden: list[Array], spectral: list[float], head: Array, bend: fl
         if layer >= 2:
             total = add_up(total, mul_up(2 * k[layer], d))
         d_next = add_up(reached, mul_up(s[layer - 1], d))
-        total = add_up(total, mul_up(to_float_up(Fraction(bend) * Fraction(top if layer == depth else k[layer])), mul_up(d_next, d_next)))
+        total = add_up(
+            total,
+            mul_up(
+                to_float_up(Fraction(bend) * Fraction(top if layer == depth else k[layer])),
+                mul_up(d_next, d_next),
+            ),
+        )
         e = add_up(mul_up(s[layer - 1], e), mul_up(rho, center))
         d = d_next
     return total
 
 
-def _gradient_norm(state: _State, norms: list[Array], weights: Sequence[Array], head: Array, bend: float) -> Array:
+def _gradient_norm(
+    state: _State, norms: list[Array], weights: Sequence[Array], head: Array, bend: float
+) -> Array:
     """``||grad N(V; x_i)|| = (sum_l ||delta_l||^2 ||h_{l-1}||^2)^(1/2)`` from an enclosed backward pass, rounded up."""
     total = np.zeros_like(norms[0])
     signal, error = np.broadcast_to(head, state.slopes[-1][0].shape), np.zeros_like(state.slopes[-1][0])

@@ -16,10 +16,19 @@ from proxyconvex.families.dense import DenseNetwork, jax_outputs
 from proxyconvex.families.dense_problem import bind
 from proxyconvex.families.tangent import Tangent
 
-ACTIVATIONS = {"relu": Activation("relu"), "softplus": Activation("softplus", 0.0, 3.0), "leaky": Activation("leaky-relu", 0.3)}
+ACTIVATIONS = {
+    "relu": Activation("relu"),
+    "softplus": Activation("softplus", 0.0, 3.0),
+    "leaky": Activation("leaky-relu", 0.3),
+}
 cases = pytest.mark.parametrize(
     ("loss", "outputs", "phi"),
-    [("logistic", 1, "relu"), ("squared", 1, "softplus"), ("cross-entropy", 4, "leaky"), ("cross-entropy", 3, "softplus")],
+    [
+        ("logistic", 1, "relu"),
+        ("squared", 1, "softplus"),
+        ("cross-entropy", 4, "leaky"),
+        ("cross-entropy", 3, "softplus"),
+    ],
 )
 
 
@@ -50,7 +59,10 @@ def scalar_pass(network, w, x):
             for k in range(len(weights) - 1, -1, -1):
                 blocks.append(np.array([[s * t for t in inputs[k]] for s in delta]).reshape(-1))
                 if k:
-                    delta = np.array([sum(delta * weights[k][:, j]) for j in range(weights[k].shape[1])]) * slopes[k - 1]
+                    delta = (
+                        np.array([sum(delta * weights[k][:, j]) for j in range(weights[k].shape[1])])
+                        * slopes[k - 1]
+                    )
             per_output.append(np.concatenate(blocks[::-1]))
         jacobian.append(per_output)
     return np.array(outputs), np.array(jacobian)
@@ -94,7 +106,9 @@ def test_u1_holds_and_equals_the_closed_form(loss, outputs, phi):
         size = abs(inner) + values.mean() + lin.mean()
         assert inner - values.mean() + lin.mean() >= -1e-12 * size  # the inequality itself, without autodiff
         got = model.proxies(w, v)
-        assert (got.loss, got.comparator_loss, got.inner) == pytest.approx((values.mean(), lin.mean(), inner), rel=1e-9, abs=1e-10 * size)
+        assert (got.loss, got.comparator_loss, got.inner) == pytest.approx(
+            (values.mean(), lin.mean(), inner), rel=1e-9, abs=1e-10 * size
+        )
         assert got.slack >= -1e-12 * size
 
 
@@ -107,7 +121,9 @@ def test_the_problem_records_u1_and_the_slope(loss, outputs, phi):
         loss_grad = jax.jit(lambda w: problem.loss_grad(w, jnp.asarray(x), jnp.asarray(y)))
         for w, _ in list(points(network, 3, rng))[::2]:
             value, q, grad = loss_grad(jnp.asarray(w))
-            g, h = (float(jnp.mean(a)) for a in problem.proxy(jnp.asarray(w), q, jnp.asarray(x), jnp.asarray(y)))
+            g, h = (
+                float(jnp.mean(a)) for a in problem.proxy(jnp.asarray(w), q, jnp.asarray(x), jnp.asarray(y))
+            )
             outs, jacobian = scalar_pass(network, w, x)
             values, slope = loss_and_slope(loss, outs, y)
             exact = np.einsum("nc,ncp->p", slope, jacobian) / len(y)
@@ -115,7 +131,9 @@ def test_the_problem_records_u1_and_the_slope(loss, outputs, phi):
             assert g == pytest.approx(values.mean(), rel=1e-10)
             assert h == pytest.approx(loss_and_slope(loss, outs + jacobian @ (v - w), y)[0].mean(), rel=1e-9)
             mean_slope = np.abs(slope[:, 0]) if outputs == 1 else -slope[np.arange(len(y)), y.astype(int)]
-            assert np.asarray(problem.slope(q, jnp.asarray(y))) == pytest.approx(mean_slope, rel=1e-7, abs=1e-13)
+            assert np.asarray(problem.slope(q, jnp.asarray(y))) == pytest.approx(
+                mean_slope, rel=1e-7, abs=1e-13
+            )
 
 
 @pytest.mark.parametrize("phi", ACTIVATIONS)
@@ -220,7 +238,9 @@ def test_kernels_equal_products_of_jacobians(loss, outputs, phi):
     _, jacobian = scalar_pass(network, w, x)
     features = network.features(w, x)
     for a, b in itertools.product(range(outputs), repeat=2):
-        assert tangent_kernels.layerwise(features, a, other=b) == pytest.approx(jacobian[:, a] @ jacobian[:, b].T, rel=1e-10, abs=1e-11)
+        assert tangent_kernels.layerwise(features, a, other=b) == pytest.approx(
+            jacobian[:, a] @ jacobian[:, b].T, rel=1e-10, abs=1e-11
+        )
     cut = 6 * 3
     last = jacobian[:, 0, cut:] @ jacobian[:, 0, cut:].T
     assert tangent_kernels.layerwise(features, only=[1]) == pytest.approx(last, rel=1e-10, abs=1e-11)
@@ -229,8 +249,12 @@ def test_kernels_equal_products_of_jacobians(loss, outputs, phi):
     got = tangent_kernels.blockwise(jax_outputs(network), w, x, weights, memory=16 * w.size * 4)
     assert got == pytest.approx(mixed @ mixed.T, rel=1e-9, abs=1e-10)
     direction = np.random.default_rng(6).standard_normal(w.size)
-    assert features.directional(network.layers(direction, 3)) == pytest.approx(jacobian @ direction, rel=1e-10, abs=1e-11)
-    assert features.combine(weights) == pytest.approx(np.einsum("nc,ncp->p", weights, jacobian), rel=1e-9, abs=1e-10)
+    assert features.directional(network.layers(direction, 3)) == pytest.approx(
+        jacobian @ direction, rel=1e-10, abs=1e-11
+    )
+    assert features.combine(weights) == pytest.approx(
+        np.einsum("nc,ncp->p", weights, jacobian), rel=1e-9, abs=1e-10
+    )
     assert features.gradient_norms() == pytest.approx(np.linalg.norm(jacobian, axis=2))
 
 
@@ -288,7 +312,11 @@ class TestLedger:
 
     def test_bad_input(self):
         model, ws = self.run(steps=2)
-        for wrong in (lambda: model.ledger(ws[:1], 0.1), lambda: model.ledger(ws, -1.0), lambda: model.ledger(ws, 0.1, "best")):
+        for wrong in (
+            lambda: model.ledger(ws[:1], 0.1),
+            lambda: model.ledger(ws, -1.0),
+            lambda: model.ledger(ws, 0.1, "best"),
+        ):
             with pytest.raises(InvalidInputError):
                 wrong()
 
@@ -303,7 +331,9 @@ def test_equinox_models_and_pytrees():
     proxies = model.proxies(module, other)
     assert proxies.slack >= -1e-12 and proxies.inner != 0
     assert model.gram(module).shape == (7, 7)
-    assert model.margin(module).gamma == pytest.approx(tangent_margin.tangent_margin(model.gram(module), y).gamma)
+    assert model.margin(module).gamma == pytest.approx(
+        tangent_margin.tangent_margin(model.gram(module), y).gamma
+    )
 
 
 def test_flax_models():
@@ -326,6 +356,15 @@ def test_bad_models_are_refused():
         {"params": {"w": "text"}},
     ):
         with pytest.raises(InvalidInputError):
-            Tangent(**{"apply": lambda p, x: x @ p["w"], "params": w, "x": x, "y": y, "loss": "logistic", **kwargs})
+            Tangent(
+                **{
+                    "apply": lambda p, x: x @ p["w"],
+                    "params": w,
+                    "x": x,
+                    "y": y,
+                    "loss": "logistic",
+                    **kwargs,
+                }
+            )
     with pytest.raises(InvalidInputError, match="memory"):
         tangent_kernels.blockwise(lambda p, x: x @ p["w"], w, x, memory=8)

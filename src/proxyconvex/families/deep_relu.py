@@ -34,12 +34,23 @@ class DeepReLU(DenseFamily):
 
     name: ClassVar[str] = "deep-relu"
     title: ClassVar[str] = "Deep ReLU networks of any depth (Cao and Gu 2020)"
-    references: ClassVar[tuple[Reference, ...]] = (CAO_GU_2020, FREI_GU_2021, CHIZAT_BACH_2019, PROXYCONVEX_NOTES)
+    references: ClassVar[tuple[Reference, ...]] = (
+        CAO_GU_2020,
+        FREI_GU_2021,
+        CHIZAT_BACH_2019,
+        PROXYCONVEX_NOTES,
+    )
     tasks: ClassVar[tuple[str, ...]] = ("binary", "multiclass")
 
 
 def network(
-    width: int, depth: int, outputs: int, activation: Activation, scale: float = 1.0, paired: bool = False, seed: int = 0
+    width: int,
+    depth: int,
+    outputs: int,
+    activation: Activation,
+    scale: float = 1.0,
+    paired: bool = False,
+    seed: int = 0,
 ) -> DenseNetwork:
     """The architecture: ``depth`` hidden layers of equal width, weights ``N(0, 2/m)``, output weights +-1 times ``scale``.
 

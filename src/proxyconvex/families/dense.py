@@ -46,8 +46,12 @@ class DenseNetwork:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not self.hidden or any(isinstance(m, bool) or not isinstance(m, int) or m < 2 for m in self.hidden):
-            raise InvalidInputError("hidden", self.hidden, "at least one hidden layer of at least 2 neurons each")
+        if not self.hidden or any(
+            isinstance(m, bool) or not isinstance(m, int) or m < 2 for m in self.hidden
+        ):
+            raise InvalidInputError(
+                "hidden", self.hidden, "at least one hidden layer of at least 2 neurons each"
+            )
         if self.hidden[-1] % 2:
             raise InvalidInputError(
                 "width", self.hidden[-1], "an even number of neurons in the last hidden layer",
@@ -164,9 +168,14 @@ class Features:
     def directional(self, directions: Sequence[Float[np.ndarray, "m k"]]) -> Float[np.ndarray, "n c"]:
         """``<grad N_c(x_i), V>`` for a direction given layer by layer."""
         pushed = [h @ v.T for h, v in zip(self.inputs, directions, strict=True)]
-        return np.stack([sum(np.einsum("im,im->i", d, p) for d, p in zip(s, pushed, strict=True)) for s in self.signals], axis=1)
+        return np.stack(
+            [sum(np.einsum("im,im->i", d, p) for d, p in zip(s, pushed, strict=True)) for s in self.signals],
+            axis=1,
+        )
 
-    def combine(self, coefficients: Float[np.ndarray, "n c"], only: Sequence[int] | None = None) -> Float[np.ndarray, " p"]:
+    def combine(
+        self, coefficients: Float[np.ndarray, "n c"], only: Sequence[int] | None = None
+    ) -> Float[np.ndarray, " p"]:
         """``sum_ic coefficients_ic grad N_c(x_i)`` as a flat vector; zero outside the layers ``only``."""
         out = []
         for k, h in enumerate(self.inputs):
@@ -181,7 +190,13 @@ class Features:
         """``||grad N_c(x_i)||``."""
         sizes = [np.einsum("im,im->i", h, h) for h in self.inputs]
         return np.sqrt(
-            np.stack([sum(n * np.einsum("im,im->i", d, d) for n, d in zip(sizes, s, strict=True)) for s in self.signals], axis=1)
+            np.stack(
+                [
+                    sum(n * np.einsum("im,im->i", d, d) for n, d in zip(sizes, s, strict=True))
+                    for s in self.signals
+                ],
+                axis=1,
+            )
         )
 
 

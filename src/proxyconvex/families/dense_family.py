@@ -66,11 +66,15 @@ class DenseFamily(Family):
         if proxy:
             raise InvalidInputError("proxy", sorted(proxy), "theorem and level")
         if theorem not in THEOREMS or (theorem != "T4" and self.loss == "squared"):
-            raise InvalidInputError("theorem", theorem, "T4 for the squared loss, else " + ", ".join(THEOREMS))
+            raise InvalidInputError(
+                "theorem", theorem, "T4 for the squared loss, else " + ", ".join(THEOREMS)
+            )
         check_rows(features, targets, self.loss, self.network.outputs)
         if np.shape(comparator) != (self.network.size(features.shape[1]),):
             raise InvalidInputError(
-                "comparator", np.shape(comparator), f"shape ({self.network.size(features.shape[1])},): the flat parameters"
+                "comparator",
+                np.shape(comparator),
+                f"shape ({self.network.size(features.shape[1])},): the flat parameters",
             )
         return bind(self.network, features, targets, comparator, self.loss, theorem, level)
 
@@ -94,6 +98,8 @@ def check_rows(features: Any, targets: Any, loss: str, outputs: int) -> None:
             "targets", targets.shape, f"shape (n,) for features of shape {features.shape}"
         )
     found = set(np.unique(targets).tolist()) if loss != "squared" else set()
-    wanted = {"logistic": {-1.0, 1.0}, "cross-entropy": set(map(float, range(outputs))), "squared": set()}[loss]
+    wanted = {"logistic": {-1.0, 1.0}, "cross-entropy": set(map(float, range(outputs))), "squared": set()}[
+        loss
+    ]
     if found - wanted or (loss == "logistic" and found != wanted):
         raise InvalidInputError("targets", sorted(found)[:5], f"{sorted(wanted)[:12]} for the {loss} loss")

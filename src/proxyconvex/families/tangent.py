@@ -145,7 +145,9 @@ class Tangent:
         self.params, self.memory = params, memory
         dynamic, static = eqx.partition(params, eqx.is_inexact_array_like)
         with jax.enable_x64(True):
-            flat, unravel = ravel_pytree(jax.tree.map(lambda a: jnp.asarray(np.asarray(a, np.float64)), dynamic))
+            flat, unravel = ravel_pytree(
+                jax.tree.map(lambda a: jnp.asarray(np.asarray(a, np.float64)), dynamic)
+            )
             self._x, self._y = jnp.asarray(np.asarray(x)), jnp.asarray(np.asarray(y, np.float64))
             self._flat = np.asarray(flat)
             if not self._flat.size:
@@ -172,7 +174,11 @@ class Tangent:
             "cross-entropy": np.isin(y, np.arange(shape[-1])).all(),
         }[self.loss]
         if not ok:
-            accepted = {"logistic": "-1 and +1", "squared": "finite numbers", "cross-entropy": f"class numbers 0 to {shape[-1] - 1}"}
+            accepted = {
+                "logistic": "-1 and +1",
+                "squared": "finite numbers",
+                "cross-entropy": f"class numbers 0 to {shape[-1] - 1}",
+            }
             raise InvalidInputError("y", np.unique(y)[:5].tolist(), accepted[self.loss])
 
     # --- U1 ----------------------------------------------------------------------------------------------------
@@ -216,7 +222,9 @@ class Tangent:
 
     @cached_property
     def _value_and_grad(self) -> Callable[..., Any]:
-        return jax.jit(jax.value_and_grad(lambda w: jnp.mean(losses.value(self.loss, self._apply(w, self._x), self._y))))
+        return jax.jit(
+            jax.value_and_grad(lambda w: jnp.mean(losses.value(self.loss, self._apply(w, self._x), self._y)))
+        )
 
     def gradient(self, w: Any) -> tuple[float, Float[np.ndarray, " p"]]:
         """``f(w)`` and its gradient as a flat vector."""
@@ -238,7 +246,9 @@ class Tangent:
             w: parameters.
             weights: which combination of outputs to differentiate, shape (n, C).
         """
-        return tangent_kernels.blockwise(lambda p, x: self._apply(p, x), self.flatten(w), self._x, weights, self.memory)
+        return tangent_kernels.blockwise(
+            lambda p, x: self._apply(p, x), self.flatten(w), self._x, weights, self.memory
+        )
 
     def margin(self, w: Any, penalty: float | None = None) -> TangentMargin:
         """U2 at ``w``: a direction with certified margins, for the Gram matrix as computed.
@@ -249,7 +259,10 @@ class Tangent:
         """
         if self.loss != "logistic":
             raise InvalidInputError(
-                "loss", self.loss, "logistic", "Squared loss: kernel_floor. Several classes: class_margins of a direction."
+                "loss",
+                self.loss,
+                "logistic",
+                "Squared loss: kernel_floor. Several classes: class_margins of a direction.",
             )
         return tangent_margin(self.gram(w), np.asarray(self._y), penalty)
 
@@ -262,8 +275,12 @@ class Tangent:
         """
         vector = self.flatten(direction)
         with jax.enable_x64(True):
-            _, change = jax.jvp(lambda u: self._apply(u, self._x), (jnp.asarray(self.flatten(w)),), (jnp.asarray(vector),))
-        return losses.tangent_margins(self.loss, np.asarray(change) / np.linalg.norm(vector), np.asarray(self._y))
+            _, change = jax.jvp(
+                lambda u: self._apply(u, self._x), (jnp.asarray(self.flatten(w)),), (jnp.asarray(vector),)
+            )
+        return losses.tangent_margins(
+            self.loss, np.asarray(change) / np.linalg.norm(vector), np.asarray(self._y)
+        )
 
     def kernel_floor(self, w: Any) -> float:
         """U3 at ``w``: a lower bound on ``lambda_min`` of the tangent kernel, proved for the Gram matrix as computed."""
@@ -325,7 +342,9 @@ class Tangent:
             _, grad = self.gradient(w)
             room = 1e-9 * np.linalg.norm(grad) + 1e-12 * np.linalg.norm(w) / size
             exact = exact and bool(np.linalg.norm(d - grad) <= room)
-            rows.append((proxies.loss, proxies.comparator_loss, float(d @ (w - v)), size * size * float(d @ d)))
+            rows.append(
+                (proxies.loss, proxies.comparator_loss, float(d @ (w - v)), size * size * float(d @ d))
+            )
         g, h, inner, moved = (np.array(c) for c in zip(*rows, strict=True))
         start, end = (float(np.sum((points[k] - v) ** 2)) for k in (0, -1))
         return TangentLedger(g, h, inner, steps, start, end, moved, exact)
@@ -333,7 +352,9 @@ class Tangent:
     def _comparator(self, comparator: Any, points: list[np.ndarray], total: float) -> np.ndarray:
         if isinstance(comparator, str):
             if comparator not in ("average", "last", "tangent"):
-                raise InvalidInputError("comparator", comparator, "'average', 'last', 'tangent' or parameters")
+                raise InvalidInputError(
+                    "comparator", comparator, "'average', 'last', 'tangent' or parameters"
+                )
             if comparator == "tangent":
                 return self.tangent_solution(points[0], 1 / (2 * total))
             return points[-1] if comparator == "last" else np.mean(points, axis=0)

@@ -14,6 +14,8 @@ class TangentFamily(DenseFamily):
     """Any dense network through its tangent model."""
 
     name: ClassVar[str] = "tangent"
-    title: ClassVar[str] = "Any model through its tangent model; here a dense network (Frei and Gu 2021, section 4)"
+    title: ClassVar[str] = (
+        "Any model through its tangent model; here a dense network (Frei and Gu 2021, section 4)"
+    )
     references: ClassVar[tuple[Reference, ...]] = (FREI_GU_2021, JACOT_2018, PROXYCONVEX_NOTES)
     tasks: ClassVar[tuple[str, ...]] = ("binary", "multiclass", "regression")

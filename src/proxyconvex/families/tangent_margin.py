@@ -80,7 +80,9 @@ def soft_margin(
         try:
             step = -a
             step[rows] += cho_solve(cho_factor(block), np.ones(len(rows)))
-        except LinAlgError:  # rounding made the block indefinite: what has been reached is as valid as anything else
+        except (
+            LinAlgError
+        ):  # rounding made the block indefinite: what has been reached is as valid as anything else
             break
         slope, t = q @ step, 1.0
         while t > 1e-6 and objective(a + t * step, m + t * slope) > now:
@@ -135,9 +137,13 @@ def certified_margin(
     if not above > 0:
         return TangentMargin(a, np.full(len(a), -np.inf), -np.inf, float("inf"))
     big = float(rounding.to_float_up(Fraction(rounding.sqrt_upper(Fraction(above)))))
-    small = float(rounding.to_float_down(Fraction(rounding.sqrt_lower(Fraction(below))))) if below > 0 else 0.0
+    small = (
+        float(rounding.to_float_down(Fraction(rounding.sqrt_lower(Fraction(below))))) if below > 0 else 0.0
+    )
     with np.errstate(divide="ignore", invalid="ignore"):
-        margins = np.where(low >= 0, rounding.div_down(low, big), rounding.div_down(low, small) if small > 0 else -np.inf)
+        margins = np.where(
+            low >= 0, rounding.div_down(low, big), rounding.div_down(low, small) if small > 0 else -np.inf
+        )
     total = float(a.sum())
     upper = float(np.sqrt(max(norm_sq, 0.0))) / total if total > 0 else float("inf")
     return TangentMargin(a, margins, float(margins.min()), upper)
@@ -167,10 +173,10 @@ def least_eigenvalue(gram: Float[np.ndarray, "n n"], error: float = 0.0) -> floa
             continue
         product, wide = rounding.matmul_enclosure(factor.T, factor)
         # The residual in exact arithmetic: |K - s I - R'R| <= |shifted - product| + wide + rounding of the diagonal.
-        gap = rounding.add_up(np.abs(rounding.sub_up(np.maximum(shifted, product), np.minimum(shifted, product))), wide)
-        gap[np.diag_indices(len(k))] = rounding.add_up(
-            np.diag(gap), 2.0**-52 * (np.abs(np.diag(k)) + shift)
+        gap = rounding.add_up(
+            np.abs(rounding.sub_up(np.maximum(shifted, product), np.minimum(shifted, product))), wide
         )
+        gap[np.diag_indices(len(k))] = rounding.add_up(np.diag(gap), 2.0**-52 * (np.abs(np.diag(k)) + shift))
         # Symmetric, so the spectral norm is at most the largest row sum.
         value, wider = rounding.sum_enclosure(gap, axis=1)
         norm = float(np.max(rounding.add_up(value, wider)))

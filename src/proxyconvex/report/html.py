@@ -163,7 +163,9 @@ def verdict_view(audit: Audit) -> dict[str, Any]:
         what = "1 check failed" if len(failed) == 1 else f"{len(failed)} checks failed"
         state, headline = "bad", f"The promise was not kept: {what}."
         if unmet and len(unmet) == len(failed):
-            headline = "A condition of the promise did not hold on this run: the promise says nothing about it."
+            headline = (
+                "A condition of the promise did not hold on this run: the promise says nothing about it."
+            )
     elif interrupted:
         state = "open"
         headline = f"The run stopped after {number(done)} of {number(steps)} steps: not judged yet."
@@ -193,7 +195,9 @@ def verdict_view(audit: Audit) -> dict[str, Any]:
         "mode": mode_text(audit.plan),
         "evidence": evidence_view(g.evidence),
         "theorem": g.theorem,
-        "after": None if after is None else {"sentence": after.sentence, "evidence": evidence_view(after.evidence)},
+        "after": None
+        if after is None
+        else {"sentence": after.sentence, "evidence": evidence_view(after.evidence)},
     }
 
 

@@ -17,7 +17,11 @@ from .checks import TOLERANCE, AuditCheck
 
 def reached(plan: Plan, trace: Trace) -> int:
     """First step with fewer than k errors (T8), else the number of steps taken: what comes later needs no premise."""
-    hit = trace.first_step_with_error(plan.guarantee.bound * (1 + TOLERANCE)) if plan.guarantee.theorem == "T8" else None
+    hit = (
+        trace.first_step_with_error(plan.guarantee.bound * (1 + TOLERANCE))
+        if plan.guarantee.theorem == "T8"
+        else None
+    )
     return trace.steps_done if hit is None else hit[0]
 
 
@@ -25,7 +29,9 @@ def progress(plan: Plan, trace: Trace) -> AuditCheck:
     """T8: ``(||w_0 - V||^2 - ||w_t - V||^2) / t`` at the first step t with few errors is at least the planned rate."""
     stop, rate = reached(plan, trace), plan.derived["rate"]
     if stop == 0:
-        return AuditCheck("progress", True, "the initial weights already make few enough errors; no step was needed", None)
+        return AuditCheck(
+            "progress", True, "the initial weights already make few enough errors; no step was needed", None
+        )
     k = int(np.searchsorted(trace.step, stop))
     mean = float(trace.dist_sq[0] - trace.dist_sq[k]) / stop
     text = f"over the {stop:,} steps before there were few errors, ||w - V||^2 fell by {mean:.6g} a step on average, planned at least {rate:.6g}"
@@ -62,7 +68,11 @@ def proxy_pl(plan: Plan, trace: Trace) -> AuditCheck:
     slack = norm - gamma * (slope - xi)
     k = int(np.argmin(slack))
     with np.errstate(divide="ignore", invalid="ignore"):
-        seen = float(np.nanmin(np.where(slope > xi, norm / (slope - xi), np.nan))) if np.any(slope > xi) else math.inf
+        seen = (
+            float(np.nanmin(np.where(slope > xi, norm / (slope - xi), np.nan)))
+            if np.any(slope > xi)
+            else math.inf
+        )
     text = (
         f"||grad f|| / (mean|loss'| - xi) was at least {seen:.6g} at every step, planned at least gamma = {gamma:.6g} (least slack "
         f"{slack[k]:.4g}, step {int(trace.step[inside][k]):,})"

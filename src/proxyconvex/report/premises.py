@@ -15,11 +15,16 @@ from .checks import TOLERANCE, AuditCheck
 
 __all__ = ["AuditCheck", "last_needed", "premise_checks"]
 
+
 def premise_checks(plan: Plan, trace: Trace) -> list[AuditCheck]:
     """Every premise of the plan's theorem that a run can contradict."""
     makers = _CHECKS.get(plan.guarantee.theorem, ())
     if plan.conditional:
-        shared = {"T8": (start_distance, step_rule), "T4": (start_distance, step_rule, proxy_convexity), "T1": (step_rule,)}
+        shared = {
+            "T8": (start_distance, step_rule),
+            "T4": (start_distance, step_rule, proxy_convexity),
+            "T1": (step_rule,),
+        }
         makers = (*shared[plan.guarantee.theorem], *on_trace.CHECKS[plan.guarantee.theorem])
     checks = [make(plan, trace) for make in makers]
     return [check for check in checks if check is not None]

@@ -81,6 +81,7 @@ def summary(plan: Plan, audit: Audit | None = None) -> dict[str, Any]:
             "conditional": plan.conditional,
             "premises": _premises(g),
         },
+        "notes": list(plan.notes),
         "measured": None,
         "consistent": None,
     }

@@ -97,7 +97,9 @@ def _attempt(network, x, y, direction, gain, limit: int) -> _Made:  # type: igno
     for factor in (2.0, 5.0, 12.0, 30.0):
         v = start + direction * (factor * math.log(2 * n) / least)
         radius = distance_upper(start, v)
-        found = dense.examine(x, y, network.layers(v, x.shape[1]), head, network.activation.describe(), radius)
+        found = dense.examine(
+            x, y, network.layers(v, x.shape[1]), head, network.activation.describe(), radius
+        )
         made = _fewest(v, found.margins, found.gradient, radius, limit)
         if made is not None and (made[1], made[6]) < (best[1], best[6]):
             best = made
@@ -161,7 +163,16 @@ def _plan(dataset, preprocessing, x, network, made: _Made, tried, limit: int, fr
         "T8", "best-iterate-error", text, bound, bound, "every-run", premises, method, (PROXYCONVEX_NOTES, CAO_GU_2020, CHIZAT_BACH_2019),
         {"S": level, "k": k, "c": c, "R": radius, "G": gradient, "n": n},
     )  # fmt: skip
-    derived = {"R": radius, "radius": radius, "G": gradient, "S": level, "c": c, "k": float(k), "bound": bound, "error_bound": bound}
+    derived = {
+        "R": radius,
+        "radius": radius,
+        "G": gradient,
+        "S": level,
+        "c": c,
+        "k": float(k),
+        "bound": bound,
+        "error_bound": bound,
+    }
     return Plan(
         dataset=dataset, preprocessing=preprocessing, features=x, family=deep_relu.DeepReLU(network, "logistic"), initial=start,
         comparator=v, certificate_comparator=v, method=method, guarantee=guarantee, derived=derived, theorem_params={},

@@ -111,7 +111,9 @@ class _Candidate:
 
 
 def _lines(setting: Setting) -> list[_Line]:
-    first = losses.tangent_margins(setting.loss, setting.tangent_outputs(setting.start, setting.start), setting.y)
+    first = losses.tangent_margins(
+        setting.loss, setting.tangent_outputs(setting.start, setting.start), setting.y
+    )
     out = []
     for unit in separators(setting):
         gain = losses.tangent_margins(setting.loss, setting.push(unit), setting.y)
@@ -168,12 +170,15 @@ def _needed(candidate: _Candidate, k: int, growth: float) -> float:
 
 def _too_few(allowed: int) -> InvalidInputError:
     return InvalidInputError(
-        "steps", allowed, "enough steps for the margins of this network", "Allow more --steps, or a larger --width."
+        "steps",
+        allowed,
+        "enough steps for the margins of this network",
+        "Allow more --steps, or a larger --width.",
     )
 
 
 def _t8(setting: Setting, lines: list[_Line], growth: float, steps: int | None, most: int) -> Promise:
-    n, allowed = len(setting.y), steps or most
+    allowed = steps or most
     found = _candidates(setting, lines, growth, allowed)
     if not found:
         raise _too_few(allowed)
@@ -244,7 +249,9 @@ def _t8_promise(
             f"||grad f|| <= G mean({what}), G = {growth:.6g}; asked for is {SHARE:.0%} of that.",
             rate,
         ),
-        PremiseRecord("steps", f"T = {steps:,} times that is more than R^2.", Evidence.CERTIFIED, PROXYCONVEX_NOTES),
+        PremiseRecord(
+            "steps", f"T = {steps:,} times that is more than R^2.", Evidence.CERTIFIED, PROXYCONVEX_NOTES
+        ),
     )
     guarantee = Guarantee(
         theorem="T8",
@@ -259,7 +266,13 @@ def _t8_promise(
         constants={"S": level, "k": k, "c": c, "R": radius, "G": growth},
     )
     proxy = {"theorem": "T8", "level": level}
-    return Promise(guarantee, consequence, comparator, proxy, {"R": radius, "G": growth, "S": level, "c": c, "k": float(k), "rate": rate})
+    return Promise(
+        guarantee,
+        consequence,
+        comparator,
+        proxy,
+        {"R": radius, "G": growth, "S": level, "c": c, "k": float(k), "rate": rate},
+    )
 
 
 # --- T4: a small loss ----------------------------------------------------------------------------------------------
@@ -365,8 +378,13 @@ def small_slope(setting: Setting, margin: TangentMargin, steps: int, layers: str
     root = math.sqrt(2 * f0 / (eta * steps))
     positive = margin.margins[margin.margins > 0]
     if not positive.size:
-        raise InvalidInputError("margin", margin.gamma, "a direction with a positive tangent margin at some row")
-    choices = [(margin.slack(level) + root / (RESERVE * level), level) for level in np.quantile(positive, np.linspace(0, 0.9, 19))]
+        raise InvalidInputError(
+            "margin", margin.gamma, "a direction with a positive tangent margin at some row"
+        )
+    choices = [
+        (margin.slack(level) + root / (RESERVE * level), level)
+        for level in np.quantile(positive, np.linspace(0, 0.9, 19))
+    ]
     _, level = min(choices)
     xi, gamma = margin.slack(level), RESERVE * float(level)
     bound = float(to_float_up(Fraction(xi) + Fraction(root) / Fraction(gamma) * (1 + Fraction(1, 2**40))))
@@ -391,4 +409,10 @@ def small_slope(setting: Setting, margin: TangentMargin, steps: int, layers: str
         references=(FREI_GU_2021, PROXYCONVEX_NOTES),
         constants={"gamma": gamma, "xi": xi, "eta": eta, "Delta": f0},
     )
-    return Promise(guarantee, consequence, setting.start, {"theorem": "T1", "level": xi}, {"gamma": gamma, "xi": xi, "eta": eta, "f0": f0})
+    return Promise(
+        guarantee,
+        consequence,
+        setting.start,
+        {"theorem": "T1", "level": xi},
+        {"gamma": gamma, "xi": xi, "eta": eta, "f0": f0},
+    )

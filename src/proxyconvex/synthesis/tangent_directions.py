@@ -126,9 +126,13 @@ def _class_svm(
         gap[rows, own] = 0.0
         pull = gap.copy()
         pull[rows, own] = -gap.sum(axis=1)
-        return float(0.5 * (b * b).sum() + 0.5 * penalty * (gap * gap).sum()), (b + penalty * (root.T @ pull)).reshape(-1)
+        return float(0.5 * (b * b).sum() + 0.5 * penalty * (gap * gap).sum()), (
+            b + penalty * (root.T @ pull)
+        ).reshape(-1)
 
-    found = minimize(objective, np.zeros(len(y) * classes), jac=True, method="L-BFGS-B", options={"maxiter": 150})
+    found = minimize(
+        objective, np.zeros(len(y) * classes), jac=True, method="L-BFGS-B", options={"maxiter": 150}
+    )
     return solve_triangular(root, found.x.reshape(len(y), classes), lower=True, trans="T")
 
 
@@ -155,7 +159,9 @@ def regression(setting: Setting, weight: float) -> Float[np.ndarray, " p"]:
     return setting.direction(solve_triangular(root, found.x.reshape(n, c), lower=True, trans="T"))
 
 
-def _loss(name: str, q: Float[np.ndarray, "n c"], y: Float[np.ndarray, " n"]) -> tuple[float, Float[np.ndarray, "n c"]]:
+def _loss(
+    name: str, q: Float[np.ndarray, "n c"], y: Float[np.ndarray, " n"]
+) -> tuple[float, Float[np.ndarray, "n c"]]:
     """Mean loss and its derivative in the outputs, in NumPy."""
     if name == "logistic":
         m = y * q[:, 0]

@@ -35,7 +35,9 @@ class Rehearsal:
     losses: Float[np.ndarray, " t"]
 
 
-def rehearse(setting: Setting, step: ConstantStep | NormalisedStep, steps: int, errors_below: int = 0) -> Rehearsal:
+def rehearse(
+    setting: Setting, step: ConstantStep | NormalisedStep, steps: int, errors_below: int = 0
+) -> Rehearsal:
     """Run the tangent model (several outputs share their mean kernel).
 
     Args:
@@ -73,7 +75,9 @@ def rehearse(setting: Setting, step: ConstantStep | NormalisedStep, steps: int, 
     return Rehearsal(growth, reached, tuple(points), np.array(values))
 
 
-def _measure(setting: Setting, q: Float[np.ndarray, "n c"]) -> tuple[float, Float[np.ndarray, "n c"], float, int]:
+def _measure(
+    setting: Setting, q: Float[np.ndarray, "n c"]
+) -> tuple[float, Float[np.ndarray, "n c"], float, int]:
     """Loss, its derivative in the outputs (over n), mean slope and number of errors."""
     n, y = len(q), setting.y
     if setting.loss == "squared":

@@ -1,0 +1,99 @@
+"""Tangent kernels: layer by layer against whole Jacobians, on one dense network; raw numbers to results/tangent.json.
+
+python benchmarks/tangent.py            # n = 500, width 512, 3 hidden layers; and layer by layer at n = 2000
+python benchmarks/tangent.py --large    # also any-model blocks at n = 2000 and a million parameters (minutes)
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from environment import environment
+from proxyconvex.families.activations import Activation
+from proxyconvex.families.dense import DenseNetwork, jax_outputs
+from proxyconvex.families.tangent_kernels import blockwise, layerwise
+
+OUT = Path(__file__).parent / "results" / "tangent.json"
+FEATURES = 64
+
+
+def network(width: int, depth: int) -> DenseNetwork:
+    return DenseNetwork((width,) * depth, 1, Activation("relu"))
+
+
+def data(n: int) -> np.ndarray:
+    x = np.random.default_rng(0).standard_normal((n, FEATURES))
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def by_jacobian(net: DenseNetwork, x: np.ndarray, rows: int = 50):
+    """The yardstick: every gradient as a row of one Jacobian (filled in blocks, compiled), then one product."""
+    apply = jax_outputs(net)
+    with jax.enable_x64(True):
+        gradients = jax.jit(jax.vmap(jax.grad(lambda w, row: apply(w, row[None])[0]), (None, 0)))
+        w = jnp.asarray(net.initial(FEATURES))
+
+        def run() -> np.ndarray:
+            with jax.enable_x64(True):
+                jacobian = np.concatenate(
+                    [np.asarray(gradients(w, x[i : i + rows])) for i in range(0, len(x), rows)]
+                )
+            return jacobian @ jacobian.T
+
+        gradients(w, x[:rows]).block_until_ready()
+    return run
+
+
+def timed(call) -> tuple[float, np.ndarray]:
+    started = time.perf_counter()
+    value = call()
+    return time.perf_counter() - started, value
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--large", action="store_true")
+    arguments = parser.parse_args()
+    net, x = network(512, 3), data(500)
+    w = net.initial(FEATURES)
+    full = by_jacobian(net, x)
+    pairs = []
+    for _ in range(arguments.pairs):
+        fast, kernel = timed(lambda: layerwise(net.features(w, x)))
+        slow, yardstick = timed(full)
+        gap = float(np.abs(kernel - yardstick).max() / np.abs(yardstick).max())
+        pairs.append({"layerwise": fast, "jacobian": slow, "ratio": slow / fast, "relative_difference": gap})
+        print(pairs[-1], flush=True)
+    result = {
+        "n": 500, "width": 512, "hidden_layers": 3, "parameters": net.size(FEATURES), "pairs": pairs,
+        "median_ratio": statistics.median(p["ratio"] for p in pairs),
+    }  # fmt: skip
+    large = network(690, 3)
+    rows = data(2000)
+    seconds, _ = timed(lambda: layerwise(large.features(large.initial(FEATURES), rows)))
+    document = {
+        "environment": environment(),
+        "kernel": result,
+        "layerwise_2000": {"n": 2000, "parameters": large.size(FEATURES), "seconds": seconds},
+        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+    if arguments.large:
+        seconds, _ = timed(lambda: blockwise(jax_outputs(large), large.initial(FEATURES), rows))
+        document["blockwise_2000"] = {"n": 2000, "parameters": large.size(FEATURES), "seconds": seconds}
+    OUT.parent.mkdir(parents=True, exist_ok=True)
+    OUT.write_text(json.dumps(document, indent=1) + "\n")
+    print(json.dumps({k: v for k, v in document.items() if k != "environment"}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

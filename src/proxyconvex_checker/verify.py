@@ -353,8 +353,18 @@ def verify(path: str | Path) -> Result:
 
     if weight_certificate.is_one(Path(path)):
         return weight_certificate.verify(Path(path))
-    state, steps = _State(Path(path)), []
-    for name, step in STEPS:
+    return run(_State(Path(path)), STEPS)
+
+
+def run(state: Any, taken: tuple[tuple[str, Callable[[Any], str]], ...]) -> Result:
+    """Take steps in order until one fails; nothing is raised.
+
+    Args:
+        state: what the steps hand on; its ``notes`` and the ``statement`` of its ``document`` end up in the result.
+        taken: names and functions of the steps.
+    """
+    steps: list[Step] = []
+    for name, step in taken:
         readable, problem = True, ""
         try:
             steps.append(Step(name, True, step(state)))

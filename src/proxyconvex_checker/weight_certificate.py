@@ -19,7 +19,7 @@ from . import activations, document, weight_claims
 from .document import choice, integer, items, matching, optional, real, record, text
 from .errors import CheckError
 from .initial import array_digest
-from .verify import CERTIFICATE, Result, Step, load_array
+from .verify import CERTIFICATE, Result, load_array, run
 from .weight_claims import DENSE, QUANTITIES, TWO_LAYER, Subject
 
 FORMAT, SCHEMA = "proxyconvex-weight-certificate", 1
@@ -126,7 +126,7 @@ class _State:
     def __init__(self, path: Path) -> None:
         self.path = path / CERTIFICATE if path.is_dir() else path
         self.raw: dict[str, Any] = {}
-        self.found: dict[str, Any] = {}
+        self.document: dict[str, Any] = {}
         self.arrays: dict[str, np.ndarray] = {}
         self.notes: list[str] = []
         self.subject: Subject
@@ -138,12 +138,12 @@ def _readable(state: _State) -> str:
 
 
 def _schema(state: _State) -> str:
-    state.found = parse(state.raw)
+    state.document = parse(state.raw)
     return "every field is known, present, of its type and in its range"
 
 
 def _seal(state: _State) -> str:
-    if document.seal(state.raw) != state.found["seal"]:
+    if document.seal(state.raw) != state.document["seal"]:
         raise CheckError(
             "seal", "the seal does not belong to this text: the document was changed after it was written"
         )
@@ -151,7 +151,7 @@ def _seal(state: _State) -> str:
 
 
 def _arrays(state: _State) -> str:
-    for entry in state.found["arrays"]:
+    for entry in state.document["arrays"]:
         array = load_array(state.path.parent / entry["file"], tuple(entry["shape"]), "arrays")
         if array_digest(array) != entry["sha256"]:
             raise CheckError(
@@ -162,12 +162,12 @@ def _arrays(state: _State) -> str:
 
 
 def _network(state: _State) -> str:
-    state.subject = subject(state.found, state.arrays)
+    state.subject = subject(state.document, state.arrays)
     return weight_claims.network_words(state.subject)
 
 
 def _claim(state: _State) -> str:
-    claim, proof = state.found["claim"], state.found["proof"]
+    claim, proof = state.document["claim"], state.document["proof"]
     quantity, about = claim["quantity"], QUANTITIES[claim["quantity"]]
     side = "at least" if about.lower else "at most"
     if claim["side"] != side:
@@ -181,8 +181,10 @@ def _claim(state: _State) -> str:
 
 
 def _statement(state: _State) -> str:
-    claim = state.found["claim"]
-    if state.found["statement"] != weight_claims.statement(state.subject, claim["quantity"], claim["value"]):
+    claim = state.document["claim"]
+    if state.document["statement"] != weight_claims.statement(
+        state.subject, claim["quantity"], claim["value"]
+    ):
         raise CheckError("statement", "the sentence is not the one the numbers of the document imply")
     return "the sentence is the one the numbers imply"
 
@@ -200,21 +202,4 @@ STEPS: tuple[tuple[str, Callable[[_State], str]], ...] = (
 
 def verify(path: Path) -> Result:
     """Re-check a certificate in weight space; never raises for a bad one."""
-    state, steps = _State(path), []
-    for name, step in STEPS:
-        try:
-            steps.append(Step(name, True, step(state)))
-            continue
-        except document.UnreadableError as error:
-            readable, problem = False, str(error)
-        except CheckError as error:
-            readable, problem = (
-                True,
-                error.message if error.step == name else f"{error.step}: {error.message}",
-            )
-        except Exception as error:
-            # A check that cannot be completed has not succeeded, whatever the reason.
-            readable, problem = True, f"the check could not be completed ({type(error).__name__}: {error})"
-        steps.append(Step(name, False, problem))
-        return Result(False, tuple(steps), tuple(state.notes), readable)
-    return Result(True, tuple(steps), tuple(state.notes), True, state.found["statement"])
+    return run(_State(path), STEPS)

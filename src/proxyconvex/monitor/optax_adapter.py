@@ -135,10 +135,11 @@ def watching(
         if set(given) != set(wanted):
             raise InvalidInputError("monitor_values", sorted(given), f"exactly the names {list(wanted)}")
 
-        # The update once more in the look: it is not shared with the step, whose compiled arithmetic must not depend on being watched.
-        look = lambda _: _dots(
-            grads, inner.update(grads, state.inner, params, **extra)[0], params, state, at_start
-        )  # noqa: E731
+        def look(_: None) -> jax.Array:
+            # The update once more: it is not shared with the step, whose compiled arithmetic must not depend on being watched.
+            again, _state = inner.update(grads, state.inner, params, **extra)
+            return _dots(grads, again, params, state, at_start)
+
         n = 4 + 3 * len(names)
         skip = lambda _: jnp.full((n,), jnp.nan, _row_type())  # noqa: E731 - the other branch
         seen = jax.lax.cond((state.count % every == 0) if every > 1 else state.count >= 0, look, skip, None)

@@ -25,6 +25,10 @@ $(VENV)/.torch: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet "torch==2.13.0"
 	@touch $@
 
+$(VENV)/.frameworks: $(VENV)/.torch
+	$(BIN)/python -m pip install --quiet --editable ".[lightning,huggingface]"
+	@touch $@
+
 install: $(BIN)/proxyconvex
 
 dev: $(VENV)/.dev
@@ -36,12 +40,12 @@ demo: install
 	$(BIN)/proxyconvex verify runs/demo/certificate.json
 	@echo "Open runs/demo/report.html"
 
-test: dev
+test: dev $(VENV)/.frameworks
 	$(BIN)/python -m pytest
 
 lint: dev
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks examples
+	$(BIN)/ruff format --check src tests benchmarks examples
 	$(BIN)/pyright
 
 format: dev

@@ -88,6 +88,16 @@ DEFAULT_WATCHES: tuple[Watch, ...] = (
 )
 
 
+def watches_of(header: Mapping[str, Any]) -> dict[str, Watch]:
+    """The watches that a log names at its head."""
+    kinds = {"WatchConvexity": WatchConvexity, "WatchPL": WatchPL}
+    out: dict[str, Watch] = {}
+    for row in header.get("watches", []):
+        arguments = {k: v for k, v in row.items() if k != "kind"}
+        out[row["name"]] = kinds[row["kind"]](**arguments)
+    return out
+
+
 def lookup(name: str | float, values: Mapping[str, Any], comparator: str) -> float | None:
     """A recorded value as a float; None where this step did not record it."""
     if not isinstance(name, str):

@@ -19,7 +19,7 @@ from .log import Sink
 from .optax_adapter import Params, columns, dot, find_state, minus, new_rows
 from .schedule import Thinned
 
-EVERY = {"light": 10, "full": 1}
+EVERY = {"light": 20, "full": 1}
 
 
 class JaxMonitor:
@@ -43,8 +43,8 @@ class JaxMonitor:
         comparators: several, ``{name: "init" or pytree}``, in place of ``comparator``.
         log_dir: folder of the log, or None.
         learning_rate: number or schedule ``count -> eta``; None reads ``optax.inject_hyperparams``.
-        preset: ``"light"`` (inner products with the comparators, distances and the update every 10 steps) or ``"full"`` (every step: then T7 is
-            checked as an identity).
+        preset: ``"light"`` (loss and step size at each step; gradient, inner products, distances and the update every 20 steps) or ``"full"``
+            (all of it at every step: then T7 is checked as an identity).
         every: replaces the preset's number of steps.
         full_batch: whether every gradient is that of the whole objective.
         gradient: which gradient the optimiser is given: ``"raw"``, ``"clipped"``, ``"accumulated"``, ``"global"``, or several joined by ``+``.
@@ -53,6 +53,7 @@ class JaxMonitor:
             ``v``. NaN means that the step did not record it.
         watches: conditions on ``loss``, ``values`` and what `record` was given.
         buffer: rows kept on the device between two flushes.
+        bitwise: see `optax_adapter.watching`: True trains bit for bit as without the monitor, False is faster where parameters are donated.
         meta: further facts for the log.
         sinks: further receivers of the records.
     """
@@ -72,6 +73,7 @@ class JaxMonitor:
         values: Iterable[str] = (),
         watches: Iterable[Watch] = (),
         buffer: int = 1024,
+        bitwise: bool = True,
         meta: Mapping[str, Any] | None = None,
         sinks: Iterable[Sink] = (),
     ) -> None:
@@ -79,6 +81,7 @@ class JaxMonitor:
             raise InvalidInputError("preset", preset, ", ".join(map(repr, EVERY)), "Or pass every=k.")
         self.points = _comparators(comparator, comparators)
         self.learning_rate, self.gradient, self.buffer = learning_rate, gradient, buffer
+        self.bitwise = bitwise
         self.every = EVERY[preset] if every is None else every
         self.values = tuple(values)
         self._arguments = {"log_dir": log_dir, "watches": tuple(watches), "sinks": tuple(sinks)}
@@ -105,7 +108,7 @@ class JaxMonitor:
     def wrap(self, optimizer: Any) -> Any:
         """The optimiser, watched; see `optax_adapter.watching`. It must be the outermost transformation."""
         return optax_adapter.watching(
-            optimizer, self.points, learning_rate=self.learning_rate, every=self.every, buffer=self.buffer, values=self.values
+            optimizer, self.points, learning_rate=self.learning_rate, every=self.every, buffer=self.buffer, values=self.values, bitwise=self.bitwise
         )  # fmt: skip
 
     def after_step(self, state: Any) -> None:
@@ -130,12 +133,13 @@ class JaxMonitor:
 
     def _open(self, watch: optax_adapter.WatchState) -> None:
         sizes = [float(jnp.sqrt(dot(v, v))) for v in watch.points]
-        types = {str(x.dtype) for x in jax.tree.leaves(watch.start)}
-        unit = max(float(jnp.finfo(x.dtype).eps) / 2 for x in jax.tree.leaves(watch.start))
+        weights = jax.tree.leaves(watch.points[0])
+        types = {str(x.dtype) for x in weights}
+        unit = max(float(jnp.finfo(x.dtype).eps) / 2 for x in weights)
         self._ledger = Ledger(
             comparators=tuple(self.points),
-            preset={"record": Thinned(self.every, 300), **dict.fromkeys(("loss", "step-size", "gradient-norm"), 1),
-                    **dict.fromkeys(("inner-product", "distance", "update"), self.every)},
+            preset={"record": Thinned(self.every, 300), **dict.fromkeys(("loss", "step-size"), 1),
+                    **dict.fromkeys(("gradient-norm", "inner-product", "distance", "update"), self.every)},
             meta={**self._meta, "weights": sorted(types)},
             precision="float64" if watch.rows.dtype == np.float64 and types == {"float64"} else "float32",
             weight_unit=unit,
@@ -176,7 +180,10 @@ class JaxMonitor:
             return
         watch = find_state(state)
         far = [minus(params, v) for v in watch.points]
-        start = minus(params, watch.start)
+        first = next(
+            (v for c, v in zip(self.points, watch.points, strict=True) if self.points[c] is None), watch.start
+        )
+        start = minus(params, first)
         self.ledger.close(
             dist_sq={c: float(dot(d, d)) for c, d in zip(self.points, far, strict=True)},
             dist0_sq=float(dot(start, start)),

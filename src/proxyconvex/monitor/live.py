@@ -9,9 +9,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-from .conditions import WatchConvexity
+from .conditions import WatchConvexity, watches_of
 from .log import LOG_NAME, RunLog
-from .summary import watches_of
 from .words import GRADIENT_WORDS
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from ..core.errors import InvalidInputError
 from .schedule import Every
 
 Params = Any
-FIXED = ("step", "value", "eta", "grad_sq", "dist0_sq", "update_sq", "update_grad")
+FIXED = ("step", "value", "eta", "grad_sq", "update_sq", "update_grad", "dist0_sq")
 PER_COMPARATOR = ("grad_w_minus_v", "dist_sq", "update_dot")
 
 
@@ -29,7 +29,7 @@ class WatchState(NamedTuple):
         inner: state of the watched transformation.
         count: steps so far, int32.
         rows: ring buffer of scalars, shape (buffer, columns), float32 (float64 with x64).
-        start: ``w_0``.
+        start: ``w_0``, or None where it is one of the comparators.
         points: the comparators, in the order of their names.
     """
 
@@ -87,6 +87,7 @@ def watching(
     every: int = 10,
     buffer: int = 1024,
     values: Sequence[str] = (),
+    bitwise: bool = True,
 ) -> Any:
     """Wrap an Optax transformation so that its state also records the step.
 
@@ -94,9 +95,11 @@ def watching(
         inner: the transformation to watch, the outermost one: its updates must be what is added to the parameters.
         comparators: ``{name: v}``; None stands for the parameters at ``init``.
         learning_rate: number, schedule, or None to read ``optax.inject_hyperparams``.
-        every: the comparator's columns and the update are recorded at steps 0, every, 2 every, ... ``||grad||^2`` and the loss at each step.
+        every: what reads the parameters (all but loss, step size and ``values``) is recorded at steps 0, every, 2 every, ...
         buffer: rows of the ring buffer; flush at least that often.
         values: names of scalars that ``update`` is given in ``monitor_values``.
+        bitwise: leave the arithmetic of the step alone. False spares a copy of donated parameters at each step; the compiler may then round some
+            optimisers (Adam) differently in the last place.
 
     Returns:
         An ``optax.GradientTransformationExtraArgs``. Its ``update`` takes ``value=loss`` and ``monitor_values={name: scalar}``.
@@ -109,11 +112,17 @@ def watching(
     inner = optax.with_extra_args_support(inner)
     names, wanted = tuple(comparators), tuple(values)
     width = len(columns(names, wanted))
+    at_start = next((k for k, v in enumerate(comparators.values()) if v is None), -1)
 
     def init(params: Params) -> WatchState:
-        points = tuple(params if v is None else _like(v, params, c) for c, v in comparators.items())
+        # Copies: the step may be compiled with donated arguments, and a buffer can be donated once.
+        start = None if None in comparators.values() else jax.tree.map(jnp.copy, params)
+        points = tuple(
+            jax.tree.map(jnp.copy, params if v is None else _like(v, params, c))
+            for c, v in comparators.items()
+        )
         rows = jnp.full((buffer, width), jnp.nan, _row_type())
-        return WatchState(inner.init(params), jnp.zeros((), jnp.int32), rows, params, points)
+        return WatchState(inner.init(params), jnp.zeros((), jnp.int32), rows, start, points)
 
     def update(
         grads: Params, state: WatchState, params: Params = None, **extra: Any
@@ -125,23 +134,33 @@ def watching(
         given = dict(extra.pop("monitor_values", {}) or {})
         if set(given) != set(wanted):
             raise InvalidInputError("monitor_values", sorted(given), f"exactly the names {list(wanted)}")
-        updates, after = inner.update(grads, state.inner, params, **extra)
 
         def look(_: None) -> jax.Array:
             # The update once more: it is not shared with the step, whose compiled arithmetic must not depend on being watched.
             again, _state = inner.update(grads, state.inner, params, **extra)
             u = jax.tree.map(lambda x: -x, again)
-            parts = [dot(d := minus(params, state.start), d), dot(u, u), dot(grads, u)]
+            parts = [dot(grads, grads), dot(u, u), dot(grads, u)]
+            if state.start is not None:
+                far = minus(params, state.start)
+                parts.append(dot(far, far))
+            pairs = []
             for v in state.points:
                 far = minus(params, v)
-                parts += [dot(grads, far), dot(far, far), dot(u, far)]
-            return jnp.stack([p.astype(_row_type()) for p in parts])
+                pairs += [dot(grads, far), dot(far, far), dot(u, far)]
+            if state.start is None:
+                parts.append(pairs[3 * at_start + 1])
+            return jnp.stack([p.astype(_row_type()) for p in (*parts, *pairs)])
 
-        n = 3 + 3 * len(names)
+        n = 4 + 3 * len(names)
         skip = lambda _: jnp.full((n,), jnp.nan, _row_type())  # noqa: E731 - the other branch
         seen = jax.lax.cond((state.count % every == 0) if every > 1 else state.count >= 0, look, skip, None)
+        if not bitwise:
+            # The step is made to depend on the look, by a selection that always takes the gradient (``||grad||^2`` is not negative, which the
+            # compiler does not know): then donated parameters need not be copied for the look.
+            grads = jax.tree.map(lambda g: jnp.where(seen[0] < 0, jnp.zeros_like(g), g), grads)
+        updates, after = inner.update(grads, state.inner, params, **extra)
         rate = learning_rate_of(learning_rate, state.count, after)  # an injected one is stored by the update
-        head = [state.count, extra.get("value", jnp.nan), rate, dot(grads, grads)]
+        head = [state.count, extra.get("value", jnp.nan), rate]
         row = jnp.concatenate(
             [_vector(head), seen, _vector([given[v] for v in wanted])] if wanted else [_vector(head), seen]
         )

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..core.evidence import Evidence, Status
 from ..core.guarantee import Alternative
-from .conditions import Watch, WatchConvexity, WatchPL
+from .conditions import WatchConvexity, WatchPL, watches_of
 from .estimates import Interval, PLEstimate, mean_interval, parts_of, pl_estimate
 from .log import RunLog, read_log
 from .promises import Promise, convexity_promises, pl_promises, run_facts
@@ -124,16 +124,6 @@ def summarise(log: RunLog | str | os.PathLike[str]) -> Summary:
         log, totals, tuple(findings), estimates, level, inflation, scale, tuple(promises), alternatives, facts.why_not,
         tuple(_notes(log, totals, facts.full_batch)),
     )  # fmt: skip
-
-
-def watches_of(header: dict[str, Any]) -> dict[str, Watch]:
-    """The watches that a log names at its head."""
-    kinds = {"WatchConvexity": WatchConvexity, "WatchPL": WatchPL}
-    out: dict[str, Watch] = {}
-    for row in header.get("watches", []):
-        arguments = {k: v for k, v in row.items() if k != "kind"}
-        out[row["name"]] = kinds[row["kind"]](**arguments)
-    return out
 
 
 def _convexity(watch: WatchConvexity, tally: dict[str, Any], steps: int) -> Finding:

@@ -6,6 +6,8 @@ import math
 import textwrap
 from typing import TYPE_CHECKING
 
+from .conditions import watches_of
+
 if TYPE_CHECKING:
     from .summary import Summary
 
@@ -52,6 +54,7 @@ def plain_lines(s: Summary) -> list[str]:
     """What it means, without a formula."""
     t = s.totals
     lines = []
+    g_of = lambda name: watches_of(s.log.header)[name].g  # noqa: E731 - a name for a look-up
     for c, track in t["tracks"].items():
         if track["status"] == "HOLDS":
             lines.append(
@@ -64,7 +67,7 @@ def plain_lines(s: Summary) -> list[str]:
     for p in s.promises:
         if p.theorem == "T7":
             lines.append(
-                f"{p.condition}: compared with v = {p.comparator}, no constant assumed, the average of its g could not exceed {p.bound:.4g} on this run; it was {p.measured:.4g}."
+                f"{p.condition}: compared with v = {p.comparator}, no constant assumed, the average of {g_of(p.condition)} could not exceed {p.bound:.4g} on this run; it was {p.measured:.4g}."
             )
     for e in s.estimates:
         what = f"{e.watch.name}: on average over each stretch of the run the gradient was large enough for the {e.watch.g} to go down at a rate"

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ..monitor.conditions import WatchConvexity, lookup
+from ..monitor.conditions import WatchConvexity, lookup, watches_of
 from ..monitor.estimates import parts_of
-from ..monitor.summary import Summary, watches_of
+from ..monitor.summary import Summary
 from ..monitor.words import GRADIENT_WORDS
 from .figures import Chart, Level, Role, Series
 

@@ -49,8 +49,8 @@ lint: dev
 	$(BIN)/pyright
 
 format: dev
-	$(BIN)/ruff check --fix src tests benchmarks
-	$(BIN)/ruff format src tests benchmarks
+	$(BIN)/ruff check --fix src tests benchmarks examples
+	$(BIN)/ruff format src tests benchmarks examples
 
 docs: dev
 	$(BIN)/mkdocs build --strict --site-dir site

@@ -138,18 +138,7 @@ def watching(
         def look(_: None) -> jax.Array:
             # The update once more: it is not shared with the step, whose compiled arithmetic must not depend on being watched.
             again, _state = inner.update(grads, state.inner, params, **extra)
-            u = jax.tree.map(lambda x: -x, again)
-            parts = [dot(grads, grads), dot(u, u), dot(grads, u)]
-            if state.start is not None:
-                far = minus(params, state.start)
-                parts.append(dot(far, far))
-            pairs = []
-            for v in state.points:
-                far = minus(params, v)
-                pairs += [dot(grads, far), dot(far, far), dot(u, far)]
-            if state.start is None:
-                parts.append(pairs[3 * at_start + 1])
-            return jnp.stack([p.astype(_row_type()) for p in (*parts, *pairs)])
+            return _dots(grads, again, params, state, at_start)
 
         n = 4 + 3 * len(names)
         skip = lambda _: jnp.full((n,), jnp.nan, _row_type())  # noqa: E731 - the other branch
@@ -170,6 +159,21 @@ def watching(
         return updates, WatchState(after, state.count + 1, rows, state.start, state.points)
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _dots(grads: Params, updates: Params, params: Params, state: WatchState, at_start: int) -> jax.Array:
+    """The scalars that read the parameters, in the order of `columns`, shape (4 + 3 comparators,)."""
+    u = jax.tree.map(lambda x: -x, updates)
+    parts, pairs = [dot(grads, grads), dot(u, u), dot(grads, u)], []
+    for v in state.points:
+        far = minus(params, v)
+        pairs += [dot(grads, far), dot(far, far), dot(u, far)]
+    if state.start is None:
+        parts.append(pairs[3 * at_start + 1])
+    else:
+        far = minus(params, state.start)
+        parts.append(dot(far, far))
+    return jnp.stack([p.astype(_row_type()) for p in (*parts, *pairs)])
 
 
 def _vector(scalars: Sequence[Any]) -> jax.Array:

@@ -146,7 +146,7 @@ def _pl(s: Summary) -> list[Chart]:
             Series("95% interval", x, wide(w.high for w in e.windows), "second", dashed=True),
         ]
         levels = (Level(f"a naive check would have said {e.naive:.3g}", e.naive, "promise"),)
-        text = f"μ of {e.watch.formula} in each window of the run, from split batches, with an interval for all windows at once."
+        text = f"μ of ‖∇f‖^{e.watch.alpha} ≥ (μ/2)({e.watch.g} − {e.watch.xi:g}) in each window of the run, from split batches, with an interval for all windows at once."
         chart = _chart(f"pl{k}", f"Empirical constant: {e.watch.name}", text, "μ", series, levels=levels, signed=True, y_scale="linear", x_scale="linear")  # fmt: skip
         made.append(chart)
     return [c for c in made if c is not None]

@@ -107,7 +107,11 @@ def _verdict(s: Summary) -> dict[str, str]:
     going = "" if s.log.ended is not None else " The log has no end: the run is going on or was killed."
     if all(track["status"] == "HOLDS" for track in t["tracks"].values()):
         held = [f for f in s.findings if f.evidence is Evidence.ON_TRACE and f.status.name == "HOLDS"]
-        what = f" {len(held)} watched conditions held at every step that recorded them." if held else ""
+        what = (
+            f" {len(held)} watched condition{'s' if len(held) > 1 else ''} held at every step that recorded it."
+            if held
+            else ""
+        )
         return {
             "state": "good",
             "label": "Ledger adds up",

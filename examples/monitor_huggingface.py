@@ -9,9 +9,9 @@ import argparse
 from pathlib import Path
 
 import torch
-from monitor_transformer import text
 from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments, set_seed
 
+from monitor_transformer import text
 from proxyconvex.huggingface import MonitorCallback
 
 LENGTH = 32

@@ -5,7 +5,8 @@
 
 Two identical models train on the same batches, one of them watched. Short blocks of steps of the two alternate, and which goes
 first alternates too; a round's ratio is (seconds watched) / (seconds plain) of neighbouring blocks, and the reported number is the
-median over rounds. The log is written to disk as it would be in use. Wall-clock seconds, and processor seconds of all threads
+median over rounds. The log is written to disk as it would be in use; the first
+240 steps of the small model, where the log is dense (log-spaced), are left out. Wall-clock seconds, and processor seconds of all threads
 beside them, which suffer less from other programs on the machine.
 """
 
@@ -47,7 +48,11 @@ class Block(nn.Module):
         self.second = nn.Conv2d(outside, outside, 3, 1, 1, bias=False)
         self.norms = nn.ModuleList([nn.BatchNorm2d(outside), nn.BatchNorm2d(outside)])
         same = stride == 1 and inside == outside
-        self.skip = nn.Identity() if same else nn.Sequential(nn.Conv2d(inside, outside, 1, stride, bias=False), nn.BatchNorm2d(outside))
+        self.skip = (
+            nn.Identity()
+            if same
+            else nn.Sequential(nn.Conv2d(inside, outside, 1, stride, bias=False), nn.BatchNorm2d(outside))
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Residual sum."""
@@ -56,14 +61,19 @@ class Block(nn.Module):
 
 
 def residual_network() -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
-    """The 18-layer residual network with 1000 classes (11.7 million parameters), 8 images of 64 x 64."""
-    layers: list[nn.Module] = [nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
+    """The 18-layer residual network with 1000 classes (11.7 million parameters), 32 images of 64 x 64."""
+    layers: list[nn.Module] = [
+        nn.Conv2d(3, 64, 7, 2, 3, bias=False),
+        nn.BatchNorm2d(64),
+        nn.ReLU(),
+        nn.MaxPool2d(3, 2, 1),
+    ]
     inside = 64
     for k, outside in enumerate((64, 128, 256, 512)):
         layers += [Block(inside, outside, 1 if k == 0 else 2), Block(outside, outside, 1)]
         inside = outside
     layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 1000)]
-    return nn.Sequential(*layers), torch.randn(8, 3, 64, 64), torch.randint(0, 1000, (8,))
+    return nn.Sequential(*layers), torch.randn(32, 3, 64, 64), torch.randint(0, 1000, (32,))
 
 
 class Transformer(nn.Module):
@@ -72,7 +82,9 @@ class Transformer(nn.Module):
     def __init__(self, width: int = 384, layers: int = 6, vocabulary: int = 512) -> None:
         super().__init__()
         self.embed = nn.Embedding(vocabulary, width)
-        layer = nn.TransformerEncoderLayer(width, 6, 4 * width, 0.0, "gelu", batch_first=True, norm_first=True)
+        layer = nn.TransformerEncoderLayer(
+            width, 6, 4 * width, 0.0, "gelu", batch_first=True, norm_first=True
+        )
         self.body = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
         self.head = nn.Linear(width, 1024 if layers == 6 else vocabulary)
 
@@ -83,8 +95,8 @@ class Transformer(nn.Module):
 
 
 def transformer() -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
-    """A 6-layer transformer of width 384 (about 11.3 million parameters), 4 sequences of 64."""
-    return Transformer(), torch.randint(0, 512, (4, 64)), torch.randint(0, 512, (256,))
+    """A 6-layer transformer of width 384 (about 11.3 million parameters), 8 sequences of 64."""
+    return Transformer(), torch.randint(0, 512, (8, 64)), torch.randint(0, 512, (512,))
 
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -94,7 +106,9 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 }
 
 
-def block(model: nn.Module, optimizer: Any, x: Any, y: Any, steps: int, monitor: Monitor | None) -> tuple[float, float]:
+def block(
+    model: nn.Module, optimizer: Any, x: Any, y: Any, steps: int, monitor: Monitor | None
+) -> tuple[float, float]:
     """Wall-clock and processor seconds of some steps of the usual loop."""
     wall, cpu = time.perf_counter(), time.process_time()
     for _ in range(steps):
@@ -109,7 +123,9 @@ def block(model: nn.Module, optimizer: Any, x: Any, y: Any, steps: int, monitor:
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
-def case(make: Callable[[], Any], optimizer: str, preset: Any, steps: int, rounds: int) -> dict[str, Any]:
+def case(
+    make: Callable[[], Any], optimizer: str, preset: Any, steps: int, rounds: int, warm: int = 2
+) -> dict[str, Any]:
     """Paired rounds of one model, optimizer and preset."""
     torch.manual_seed(0)
     model, x, y = make()
@@ -120,7 +136,7 @@ def case(make: Callable[[], Any], optimizer: str, preset: Any, steps: int, round
         monitor = Monitor(other, comparator, folder, preset).attach(watched)
         times: dict[str, list[tuple[float, float]]] = {"plain": [], "watched": []}
         runs = {"plain": (model, plain, x, y, steps, None), "watched": (other, watched, x, y, steps, monitor)}
-        for r in range(-2, rounds):
+        for r in range(-warm, rounds):
             for name in ("plain", "watched") if r % 2 else ("watched", "plain"):
                 seconds = block(*runs[name])
                 if r >= 0:
@@ -142,15 +158,19 @@ def case(make: Callable[[], Any], optimizer: str, preset: Any, steps: int, round
 
 def main() -> None:
     """Run all cases and write the raw numbers."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="few rounds")
-    parser.add_argument("--threads", type=int, default=1, help="threads of torch (default 1: steadier on a shared machine)")
+    parser.add_argument(
+        "--threads", type=int, default=1, help="threads of torch (default 1: steadier on a shared machine)"
+    )
     parser.add_argument("--only", default="", help="cases whose name contains this text")
     arguments = parser.parse_args()
     quick = arguments.quick
     torch.set_num_threads(arguments.threads)
-    small = (20, 25 if quick else 150)
-    large = (1, 5 if quick else 30)
+    small = (20, 10 if quick else 30, 12)
+    large = (1, 4 if quick else 8)
     cases: dict[str, tuple[Any, ...]] = {
         "MLP, SGD, light": (mlp, "SGD", "light", *small),
         "MLP, SGD with momentum, light": (mlp, "SGD with momentum", "light", *small),
@@ -176,10 +196,11 @@ def main() -> None:
             f"{found['ratio_processor_time']['median']:.3f}; bit-identical: {found['weights_bit_identical']}; T7 {found['trace_identity']}",
             flush=True,
         )
-    document["load_after"] = os.getloadavg()
-    if not quick and not arguments.only:
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(document, indent=1) + "\n")
+        document["load_after"] = os.getloadavg()
+        if not quick and not arguments.only:
+            # After every case, so that an interrupted run keeps what it measured.
+            RESULTS.parent.mkdir(exist_ok=True)
+            RESULTS.write_text(json.dumps(document, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Watch a convolutional network on scikit-learn's digits: a first run gives the comparator, a second is judged against it.
 
-    python examples/monitor_digits_cnn.py --steps 600 --out runs/digits-cnn
+python examples/monitor_digits_cnn.py --steps 600 --out runs/digits-cnn
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ def train(model: nn.Module, x: torch.Tensor, y: torch.Tensor, steps: int, monito
 
 def main(arguments: list[str] | None = None) -> None:
     """Train twice, then write the report of the second run."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--out", type=Path, default=Path("runs/digits-cnn"))
     options = parser.parse_args(arguments)

@@ -1,6 +1,6 @@
 """Watch the Hugging Face Trainer on a tiny, randomly initialised GPT-2 (nothing is downloaded).
 
-    python examples/monitor_huggingface.py --steps 200 --out runs/huggingface
+python examples/monitor_huggingface.py --steps 200 --out runs/huggingface
 """
 
 from __future__ import annotations
@@ -33,12 +33,18 @@ class Characters(torch.utils.data.Dataset):
 
 def main(arguments: list[str] | None = None) -> None:
     """Train, then write the report."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--out", type=Path, default=Path("runs/huggingface"))
     options = parser.parse_args(arguments)
     set_seed(0)
-    model = GPT2LMHeadModel(GPT2Config(vocab_size=128, n_positions=LENGTH, n_embd=32, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0))
+    model = GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=128, n_positions=LENGTH, n_embd=32, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0
+        )
+    )
     watch = MonitorCallback(log_dir=options.out / "log", report=options.out / "report.html")
     settings = TrainingArguments(
         output_dir=str(options.out), max_steps=options.steps, per_device_train_batch_size=8, gradient_accumulation_steps=2,

@@ -1,6 +1,6 @@
 """Watch a Lightning fit: accumulation, clipping and a report, by one callback.
 
-    python examples/monitor_lightning.py --epochs 20 --out runs/lightning
+python examples/monitor_lightning.py --epochs 20 --out runs/lightning
 """
 
 from __future__ import annotations
@@ -36,15 +36,21 @@ class Digits(lightning_package.LightningModule):
 
 def main(arguments: list[str] | None = None) -> None:
     """Train, then write the report."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--rows", type=int, default=1797)
     parser.add_argument("--out", type=Path, default=Path("runs/lightning"))
     options = parser.parse_args(arguments)
     lightning_package.seed_everything(0, verbose=False)
     x, y = load_digits(return_X_y=True)
-    rows = TensorDataset(torch.tensor(x[: options.rows] / 16, dtype=torch.float32), torch.tensor(y[: options.rows]))
-    watch = MonitorCallback(log_dir=options.out, loss_name="cross-entropy", report=options.out / "report.html")
+    rows = TensorDataset(
+        torch.tensor(x[: options.rows] / 16, dtype=torch.float32), torch.tensor(y[: options.rows])
+    )
+    watch = MonitorCallback(
+        log_dir=options.out, loss_name="cross-entropy", report=options.out / "report.html"
+    )
     trainer = lightning_package.Trainer(
         max_epochs=options.epochs, accelerator="cpu", devices=1, gradient_clip_val=1.0, accumulate_grad_batches=2,
         logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,

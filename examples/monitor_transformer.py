@@ -1,6 +1,6 @@
 """Watch a small character transformer with AdamW, clipping and a schedule; the text is the licence in this repository.
 
-    python examples/monitor_transformer.py --steps 400 --out runs/transformer
+python examples/monitor_transformer.py --steps 400 --out runs/transformer
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ class CharacterTransformer(nn.Module):
         super().__init__()
         self.embed = nn.Embedding(vocabulary, width)
         self.place = nn.Parameter(0.02 * torch.randn(LENGTH, width))
-        layer = nn.TransformerEncoderLayer(width, 4, 4 * width, 0.1, "gelu", batch_first=True, norm_first=True)
+        layer = nn.TransformerEncoderLayer(
+            width, 4, 4 * width, 0.1, "gelu", batch_first=True, norm_first=True
+        )
         self.body = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
         self.head = nn.Linear(width, vocabulary, bias=False)
         nn.init.normal_(self.embed.weight, std=0.02)
@@ -47,7 +49,9 @@ def loss_of(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 def main(arguments: list[str] | None = None) -> None:
     """Train, then write the report."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--out", type=Path, default=Path("runs/transformer"))

@@ -32,7 +32,9 @@ class MonitorCallback(TrainerCallback):
         monitor: the monitor of the last training, None before.
     """
 
-    def __init__(self, comparator: Any = "init", *, report: str | os.PathLike[str] | None = None, **options: Any) -> None:
+    def __init__(
+        self, comparator: Any = "init", *, report: str | os.PathLike[str] | None = None, **options: Any
+    ) -> None:
         self.comparator, self.report, self.options = comparator, report, options
         self.monitor: Monitor | None = None
         self._hook: Any = None
@@ -53,7 +55,9 @@ class MonitorCallback(TrainerCallback):
             loss = output.get("loss") if isinstance(output, dict) else getattr(output, "loss", None)
             if loss is not None and module.training and torch.is_grad_enabled() and self.monitor is not None:
                 # The trainer divides by the number of micro-batches unless the model was told the number of items of them all.
-                self.monitor.loss(loss if given.get("num_items_in_batch") is not None else loss.detach() / parts)
+                self.monitor.loss(
+                    loss if given.get("num_items_in_batch") is not None else loss.detach() / parts
+                )
 
         self._hook = model.register_forward_hook(told, with_kwargs=True)
 

@@ -30,7 +30,9 @@ class MonitorCallback(Callback):
         monitor: the monitor of the last fit, None before.
     """
 
-    def __init__(self, comparator: Any = "init", *, report: str | os.PathLike[str] | None = None, **options: Any) -> None:
+    def __init__(
+        self, comparator: Any = "init", *, report: str | os.PathLike[str] | None = None, **options: Any
+    ) -> None:
         self.comparator, self.report, self.options = comparator, report, options
         self.monitor: Monitor | None = None
         self._saved: dict[str, Any] | None = None
@@ -49,7 +51,9 @@ class MonitorCallback(Callback):
         """The loss of a (micro-)batch, already divided by ``accumulate_grad_batches``."""
         if self.monitor is not None:
             scaler = getattr(trainer.precision_plugin, "scaler", None)
-            self.monitor.loss(loss.detach() / scaler.get_scale() if scaler is not None and scaler.is_enabled() else loss)
+            self.monitor.loss(
+                loss.detach() / scaler.get_scale() if scaler is not None and scaler.is_enabled() else loss
+            )
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Close the log and write the report."""

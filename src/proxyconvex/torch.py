@@ -1,9 +1,9 @@
 """Watch a PyTorch training loop: ``from proxyconvex.torch import Monitor``.
 
-    monitor = Monitor(model, comparator="checkpoint.pt", log_dir="runs/x")
-    with monitor:
-        ...                       # your loop; tell it monitor.loss(loss) before optimizer.step()
-    monitor.report("report.html")
+monitor = Monitor(model, comparator="checkpoint.pt", log_dir="runs/x")
+with monitor:
+    ...                       # your loop; tell it monitor.loss(loss) before optimizer.step()
+monitor.report("report.html")
 """
 
 from __future__ import annotations

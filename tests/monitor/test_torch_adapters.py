@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-
 from torch_loops import Kept, close
 
 lightning = pytest.importorskip("lightning")
@@ -32,10 +31,14 @@ def _one_thread() -> Any:
 
 def rows() -> torch.utils.data.TensorDataset:
     generator = torch.Generator().manual_seed(1)
-    return torch.utils.data.TensorDataset(torch.randn(48, 5, generator=generator), torch.randint(0, 3, (48,), generator=generator))
+    return torch.utils.data.TensorDataset(
+        torch.randn(48, 5, generator=generator), torch.randint(0, 3, (48,), generator=generator)
+    )
 
 
-def lightning_fit(callbacks: list[Any], epochs: int, folder: Path, resume: str | None = None, save: bool = False) -> Any:
+def lightning_fit(
+    callbacks: list[Any], epochs: int, folder: Path, resume: str | None = None, save: bool = False
+) -> Any:
     class Module(lightning.LightningModule):
         def __init__(self) -> None:
             super().__init__()
@@ -128,7 +131,9 @@ def huggingface_train(callbacks: list[Any], folder: Path, steps: int, resume: bo
             return {"input_ids": window, "labels": window}
 
     set_seed(0)
-    config = GPT2Config(vocab_size=11, n_positions=6, n_embd=8, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0)
+    config = GPT2Config(
+        vocab_size=11, n_positions=6, n_embd=8, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0
+    )
     settings = TrainingArguments(
         output_dir=str(folder), max_steps=steps, per_device_train_batch_size=4, gradient_accumulation_steps=2, learning_rate=1e-2,
         max_grad_norm=0.5, lr_scheduler_type="constant", report_to=[], save_strategy="steps", save_steps=4, logging_strategy="steps",
@@ -146,7 +151,9 @@ def test_huggingface(tmp_path: Path, capsys: Any) -> None:
     kept = Kept()
     watch = MonitorCallback(sinks=[kept], schedule={"record": 1}, report=tmp_path / "report.html")
     watched = huggingface_train([watch], tmp_path / "watched", 7)
-    assert all(torch.equal(a, b) for a, b in zip(plain.model.parameters(), watched.model.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(plain.model.parameters(), watched.model.parameters(), strict=True)
+    )
     logged = [entry for entry in plain.state.log_history if "loss" in entry]
     assert len(kept.records) == len(logged) == 7
     for r, entry in zip(kept.records, logged, strict=True):

@@ -8,12 +8,11 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
+from torch_loops import Kept, Spy, check_steps, close, shifted, watched_and_plain
 
 from proxyconvex.core.errors import InvalidInputError
 from proxyconvex.core.evidence import Status
 from proxyconvex.torch import Monitor
-
-from torch_loops import Kept, Spy, check_steps, close, shifted, watched_and_plain
 
 F = nn.functional
 STEPS = 23
@@ -107,7 +106,9 @@ def test_gradient_accumulation_and_its_unbiased_norm() -> None:
             parts.append([p.detach().clone() for p in model.parameters()])
             optimizer.step()
 
-    _, records, spy, v = watched_and_plain(mlp, OPTIMIZERS["SGD"], loop, schedule={"record": 1, "half-batch": 5})
+    _, records, spy, v = watched_and_plain(
+        mlp, OPTIMIZERS["SGD"], loop, schedule={"record": 1, "half-batch": 5}
+    )
     check_steps(records, spy, v)
     assert {r["gradient"] for r in records} == {"raw+accumulated"}
     counted = [r for r in records if "parts_sum_sq" in r]
@@ -120,7 +121,11 @@ def test_gradient_accumulation_and_its_unbiased_norm() -> None:
         g = []
         for i in range(4):
             loss = F.cross_entropy(model(x[4 * i : 4 * i + 4]), y[4 * i : 4 * i + 4])
-            g.append(torch.cat([t.reshape(-1) for t in torch.autograd.grad(loss, list(model.parameters()))]).double())
+            g.append(
+                torch.cat(
+                    [t.reshape(-1) for t in torch.autograd.grad(loss, list(model.parameters()))]
+                ).double()
+            )
         unbiased = sum(float(g[i] @ g[j]) for i in range(4) for j in range(4) if i != j) / 12
         assert r["parts"] == 4
         assert close((r["parts_total_sq"] - r["parts_sum_sq"]) / 12, unbiased, 1e-4)
@@ -237,7 +242,10 @@ def test_closures(name: str, keyword: bool) -> None:
 
             optimizer.step(closure=closure) if keyword else optimizer.step(closure)
 
-    make = {"SGD": OPTIMIZERS["SGD"], "LBFGS": lambda p: torch.optim.LBFGS(p, lr=0.1, max_iter=4, line_search_fn="strong_wolfe")}
+    make = {
+        "SGD": OPTIMIZERS["SGD"],
+        "LBFGS": lambda p: torch.optim.LBFGS(p, lr=0.1, max_iter=4, line_search_fn="strong_wolfe"),
+    }
     monitor, records, spy, v = watched_and_plain(mlp, make[name], loop)
     assert len(records) == 6
     assert monitor.verdict().status is Status.HOLDS
@@ -265,7 +273,9 @@ def test_frozen_parameters_are_no_part_of_the_vector() -> None:
 
     monitor, records, spy, v = watched_and_plain(frozen, OPTIMIZERS["Adam"], usual)
     check_steps(records, spy, v)
-    assert monitor.ledger.meta["parameters"] == sum(p.numel() for p in frozen().parameters() if p.requires_grad)
+    assert monitor.ledger.meta["parameters"] == sum(
+        p.numel() for p in frozen().parameters() if p.requires_grad
+    )
 
 
 def test_a_parameter_outside_the_optimizer_is_no_part_of_the_vector() -> None:
@@ -329,7 +339,9 @@ def token_loop(model: nn.Module, optimizer: Any, monitor: Any) -> None:
 
 
 def test_shared_weights_count_once() -> None:
-    monitor, records, spy, v = watched_and_plain(Tied, OPTIMIZERS["Adam"], token_loop, preset="standard", schedule={"record": 1})
+    monitor, records, spy, v = watched_and_plain(
+        Tied, OPTIMIZERS["Adam"], token_loop, preset="standard", schedule={"record": 1}
+    )
     check_steps(records, spy, v)
     assert monitor.ledger.meta["parameters"] == 88
     assert all("tangent_loss" in r for r in records[::10])
@@ -368,7 +380,9 @@ def test_near_the_comparator_no_digits_are_lost() -> None:
     torch.manual_seed(0)
     model = make()
     v = {n: p.detach() * (1 + 1e-6) for n, p in model.named_parameters()}
-    _, records, spy, flat = watched_and_plain(make, lambda p: torch.optim.SGD(p, lr=1e-9), usual, comparator=v)
+    _, records, spy, flat = watched_and_plain(
+        make, lambda p: torch.optim.SGD(p, lr=1e-9), usual, comparator=v
+    )
     true = float((spy.weights[0] - flat) @ (spy.weights[0] - flat))
     assert close(records[0]["dist_sq"]["v"], true, 1e-5)
     w32, v32 = spy.weights[0].float(), flat.float()
@@ -441,7 +455,10 @@ def test_resume_at_any_step(name: str, stop: int, tmp_path: Any) -> None:
     model, optimizer, first = start()
     monitor = Monitor(model, comparators, sinks=[first], **options).attach(optimizer)
     some(model, optimizer, monitor, stop)
-    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "monitor": monitor.state_dict()}, tmp_path / "c.pt")
+    torch.save(
+        {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "monitor": monitor.state_dict()},
+        tmp_path / "c.pt",
+    )
     saved = torch.load(tmp_path / "c.pt", weights_only=True)
 
     torch.manual_seed(5)

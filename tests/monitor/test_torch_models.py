@@ -10,13 +10,12 @@ import pytest
 import torch
 from torch import nn
 from torch.func import functional_call, jacrev
+from torch_loops import Kept, check_steps, close, shifted, watched_and_plain
 
 from proxyconvex.core.evidence import Status
 from proxyconvex.monitor.pytorch import comparators, probes
 from proxyconvex.monitor.pytorch.functional import Functional
 from proxyconvex.torch import Monitor
-
-from torch_loops import Kept, check_steps, close, shifted, watched_and_plain
 
 F = nn.functional
 STEPS = 7
@@ -53,7 +52,13 @@ class Recurrent(nn.Module):
 
 def conv() -> nn.Module:
     return nn.Sequential(
-        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout2d(0.2), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(72, 3)
+        nn.Conv2d(3, 8, 3),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Dropout2d(0.2),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(72, 3),
     )
 
 
@@ -122,7 +127,9 @@ def test_training_is_unchanged_under_everything_recorded_at_every_step(name: str
         # The probe's forward pass drew the masks and used the statistics of the loop's own.
         assert close(r["probe_loss"], r["loss"], 1e-5)
         size = (r["grad_sq"] * r["dist_sq"]["v"]) ** 0.5
-        assert close(r["probe_inner"]["v"], r["grad_w_minus_v"]["v"], 1e-4, size), "D N[w - v] against the loop's gradient"
+        assert close(r["probe_inner"]["v"], r["grad_w_minus_v"]["v"], 1e-4, size), (
+            "D N[w - v] against the loop's gradient"
+        )
         assert r["tangent_loss"]["v"] >= r["probe_loss"] - r["probe_inner"]["v"] - 1e-4 * (1 + size)
         assert r["parts"] == 2
         assert {"slope", "error", "margin_mean", "margin_min"} <= set(r)
@@ -134,7 +141,9 @@ def test_training_is_unchanged_under_everything_recorded_at_every_step(name: str
 def test_names_without_the_wrappers() -> None:
     model = conv()
     compiled = torch.compile(model, backend="eager")
-    assert [n for n, _ in comparators.trained_parameters(compiled)] == [n for n, _ in model.named_parameters()]
+    assert [n for n, _ in comparators.trained_parameters(compiled)] == [
+        n for n, _ in model.named_parameters()
+    ]
     prefixed = {f"module._orig_mod.{n}": p for n, p in model.state_dict().items()}
     found = comparators.resolve(prefixed, comparators.trained_parameters(compiled))
     assert all(torch.equal(found[n], p) for n, p in model.named_parameters())
@@ -156,7 +165,11 @@ def test_comparators_from_files_and_modules(wrap: str, tmp_path: Any) -> None:
         save_file({k: t.contiguous() for k, t in v.items()}, tmp_path / "v.safetensors")
         source = tmp_path / "v.safetensors"
     else:
-        inside = {"plain": v, "state_dict": {"state_dict": v, "epoch": 3}, "lightning": {"state_dict": {f"model.{k}": t for k, t in v.items()}}}
+        inside = {
+            "plain": v,
+            "state_dict": {"state_dict": v, "epoch": 3},
+            "lightning": {"state_dict": {f"model.{k}": t for k, t in v.items()}},
+        }
         torch.save(inside[wrap], tmp_path / "v.pt")
         source = str(tmp_path / "v.pt")
     found = comparators.resolve(source, comparators.trained_parameters(model))
@@ -264,7 +277,9 @@ def largest_margin(phi: np.ndarray) -> float:
     import cvxpy as cp
 
     direction, margin = cp.Variable(phi.shape[1]), cp.Variable()
-    cp.Problem(cp.Maximize(margin), [phi @ direction >= margin, cp.norm(direction) <= 1]).solve(solver=cp.CLARABEL)
+    cp.Problem(cp.Maximize(margin), [phi @ direction >= margin, cp.norm(direction) <= 1]).solve(
+        solver=cp.CLARABEL
+    )
     return float(margin.value)
 
 
@@ -304,7 +319,9 @@ def test_own_proxies_and_masked_targets() -> None:
     y[2] = -100
     own = {"confidence": lambda out, _: out.softmax(-1).amax(-1).mean()}
     expected = []
-    with Monitor(model, sinks=[kept], loss_name="cross-entropy", proxies=own, schedule={"record": 1}) as monitor:
+    with Monitor(
+        model, sinks=[kept], loss_name="cross-entropy", proxies=own, schedule={"record": 1}
+    ) as monitor:
         for _ in range(3):
             optimizer.zero_grad()
             out = model(x)
@@ -312,7 +329,13 @@ def test_own_proxies_and_masked_targets() -> None:
             monitor.outputs(out, y)
             keep = y >= 0
             p = out.detach().softmax(-1)
-            expected.append(((1 - p[keep, y[keep]]).mean().item(), p.amax(-1).mean().item(), (out.argmax(-1) != y)[keep].float().mean().item()))
+            expected.append(
+                (
+                    (1 - p[keep, y[keep]]).mean().item(),
+                    p.amax(-1).mean().item(),
+                    (out.argmax(-1) != y)[keep].float().mean().item(),
+                )
+            )
             optimizer.step()
     for r, (slope, confidence, error) in zip(kept.records, expected, strict=True):
         assert r["slope"] == pytest.approx(slope, rel=1e-5)

@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
-
 import torch_ranks
+from torch import nn
 from torch_loops import Spy, check_steps, close, shifted
 
 HERE = Path(__file__).parent
@@ -28,13 +27,19 @@ def start(cases: str, folder: Path) -> list[subprocess.CompletedProcess[bytes]]:
     path = os.pathsep.join([str(HERE.parents[1] / "src"), os.environ.get("PYTHONPATH", "")])
     env = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(HERE / "torch_ranks.py"), cases]
-    ranks = [subprocess.Popen([*command, str(r), str(folder)], env=env, stderr=subprocess.PIPE) for r in range(torch_ranks.RANKS)]
+    ranks = [
+        subprocess.Popen([*command, str(r), str(folder)], env=env, stderr=subprocess.PIPE)
+        for r in range(torch_ranks.RANKS)
+    ]
     try:
         errors = [r.communicate(timeout=300)[1] for r in ranks]
     finally:
         for r in ranks:
             r.kill()
-    return [subprocess.CompletedProcess(command, r.returncode, None, e) for r, e in zip(ranks, errors, strict=True)]
+    return [
+        subprocess.CompletedProcess(command, r.returncode, None, e)
+        for r, e in zip(ranks, errors, strict=True)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -75,9 +80,13 @@ def test_the_whole_not_a_share(case: str, runs: Path) -> None:
     assert first["verdict"] == second["verdict"] == "HOLDS", first["sentence"]
     records = first["records"]
     check_steps(records, spy, v, tolerance=2e-3 if "adam" in case else 2e-4)
-    assert first["final"] == pytest.approx(spy.weights[-1].tolist()[:500], abs=1e-3 if "adam" in case else 1e-5)
+    assert first["final"] == pytest.approx(
+        spy.weights[-1].tolist()[:500], abs=1e-3 if "adam" in case else 1e-5
+    )
     assert {r["gradient"] for r in records} == {
-        {"ddp": "raw+global", "ddp-accumulated": "raw+accumulated+global", "fsdp": "raw+global"}.get(case, "clipped+global")
+        {"ddp": "raw+global", "ddp-accumulated": "raw+accumulated+global", "fsdp": "raw+global"}.get(
+            case, "clipped+global"
+        )
     }
     x, y = torch_ranks.data()
     model = torch_ranks.mlp()
@@ -119,8 +128,14 @@ def check_parts(records: list[dict[str, Any]], spy: Spy, parts: int) -> None:
             start += p.numel()
         g = []
         for i in range(parts):
-            loss = nn.functional.cross_entropy(model(x[rows * i : rows * (i + 1)]), y[rows * i : rows * (i + 1)])
-            g.append(torch.cat([t.reshape(-1) for t in torch.autograd.grad(loss, list(model.parameters()))]).double())
+            loss = nn.functional.cross_entropy(
+                model(x[rows * i : rows * (i + 1)]), y[rows * i : rows * (i + 1)]
+            )
+            g.append(
+                torch.cat(
+                    [t.reshape(-1) for t in torch.autograd.grad(loss, list(model.parameters()))]
+                ).double()
+            )
         total = sum(g)
         assert r["parts"] == parts
         assert close(r["parts_total_sq"], float(total @ total), 2e-3)

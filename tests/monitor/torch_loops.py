@@ -38,7 +38,10 @@ class Spy:
         self.grads.append(
             torch.cat(
                 [
-                    (torch.zeros_like(p) if p.grad is None else p.grad.to_dense()).detach().double().reshape(-1)
+                    (torch.zeros_like(p) if p.grad is None else p.grad.to_dense())
+                    .detach()
+                    .double()
+                    .reshape(-1)
                     for p in self.params.values()
                 ]
             )
@@ -102,7 +105,11 @@ def watched_and_plain(
         assert torch.equal(a, b), f"{n} differs between the watched and the plain run"
     flags = [m.training for m in model.modules()]
     assert flags == [m.training for m in plain.modules()]
-    target = spy.flat(v) if isinstance(v, dict) and isinstance(next(iter(v.values())), torch.Tensor) else spy.weights[0]
+    target = (
+        spy.flat(v)
+        if isinstance(v, dict) and isinstance(next(iter(v.values())), torch.Tensor)
+        else spy.weights[0]
+    )
     return monitor, kept.records, spy, target
 
 
@@ -132,7 +139,10 @@ def check_steps(
         assert close(r["grad_w_minus_v"][name], float(g @ a), tolerance, product), (t, "inner")
         if "update_sq" in r:
             assert close(r["update_sq"], float(u @ u), tolerance), (t, "update_sq")
-            assert close(r["update_dot"][name], float(u @ a), tolerance, float(u.norm() * a.norm())), (t, "update_dot")
+            assert close(r["update_dot"][name], float(u @ a), tolerance, float(u.norm() * a.norm())), (
+                t,
+                "update_dot",
+            )
         if "dist0_sq" in r:
             start = w - spy.weights[0]
             assert close(r["dist0_sq"], float(start @ start), tolerance, 1e-12), (t, "dist0_sq")

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch_loops import Kept, shifted
 
 from proxyconvex.torch import Monitor
-from torch_loops import Kept, shifted
 
 F = nn.functional
 STEPS, RANKS = 21, 2

@@ -19,7 +19,7 @@ import torch
 
 from ...core.errors import InvalidInputError
 from ...core.evidence import Evidence, Status, Verdict
-from .steps import Recorder, Seen
+from .steps import Recorder
 from .vector import ParameterVector
 
 
@@ -37,7 +37,7 @@ class AverageResult:
 
     steps: int
     dist0_sq: float
-    distT_sq: float  # noqa: N815 - the name of the theory
+    distT_sq: float
     update_dot: float
     verdict: Verdict
 

@@ -60,6 +60,10 @@ def named_sources(comparator: Any) -> dict[str, Any]:
         sources = {_label(comparator): comparator}
     if not sources:
         raise InvalidInputError("comparator", comparator, ACCEPTED)
+    if "init" in sources and not (isinstance(sources["init"], str) and sources["init"] == "init"):
+        raise InvalidInputError(
+            "comparator", "the name 'init'", "that name for the weights at the first step only"
+        )
     for source in sources.values():
         if isinstance(source, str) and source in ("init", "average"):
             continue
@@ -79,7 +83,7 @@ def _label(source: Any) -> str:
 
 
 def _is_state(mapping: Mapping[Any, Any]) -> bool:
-    return bool(mapping) and any(isinstance(v, Tensor) for v in mapping.values()) or any(
+    return (bool(mapping) and any(isinstance(v, Tensor) for v in mapping.values())) or any(
         isinstance(mapping.get(k), Mapping) and _is_state(mapping[k]) for k in INSIDE
     )
 
@@ -134,7 +138,9 @@ def _state(source: Any) -> Mapping[str, Any]:
 
 def _read(path: Path) -> Mapping[str, Any]:
     if not path.exists():
-        raise InvalidInputError("comparator", str(path), "'init', 'average' or the path of a checkpoint that exists")
+        raise InvalidInputError(
+            "comparator", str(path), "'init', 'average' or the path of a checkpoint that exists"
+        )
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file
 

@@ -105,15 +105,19 @@ class Functional:
     def jvp(self, inputs: Any, direction: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Outputs ``N(w)`` and the derivative ``D N(w)[direction]`` by forward differentiation."""
         _load_decompositions()
-        with untouched_random_state(self.device), _differentiable_kernels(self.recurrent), torch.no_grad():
-            with forward_ad.dual_level():
-                dual = [
-                    forward_ad.make_dual(w, d.to(w.dtype).view_as(w))
-                    for w, d in zip(self.weights(), direction, strict=True)
-                ]
-                out = forward_ad.unpack_dual(self._call(dual, inputs))
-                tangent = torch.zeros_like(out.primal) if out.tangent is None else out.tangent
-                return out.primal.clone(), tangent.clone()
+        with (
+            untouched_random_state(self.device),
+            _differentiable_kernels(self.recurrent),
+            torch.no_grad(),
+            forward_ad.dual_level(),
+        ):
+            dual = [
+                forward_ad.make_dual(w, d.to(w.dtype).view_as(w))
+                for w, d in zip(self.weights(), direction, strict=True)
+            ]
+            out = forward_ad.unpack_dual(self._call(dual, inputs))
+            tangent = torch.zeros_like(out.primal) if out.tangent is None else out.tangent
+            return out.primal.clone(), tangent.clone()
 
     def gradient(
         self, inputs: Any, targets: Any, loss_fn: Callable[[Tensor, Any], Tensor], random_state: Any = None
@@ -179,7 +183,9 @@ def rows_of(value: Any) -> int:
     """Number of rows of a batch: the length of its first tensor."""
     if isinstance(value, Tensor):
         return value.shape[0] if value.dim() else 0
-    items = value.values() if isinstance(value, Mapping) else value if isinstance(value, (tuple, list)) else ()
+    items = (
+        value.values() if isinstance(value, Mapping) else value if isinstance(value, (tuple, list)) else ()
+    )
     return next((n for n in map(rows_of, items) if n), 0)
 
 

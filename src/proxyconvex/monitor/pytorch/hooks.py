@@ -99,7 +99,9 @@ def _clip(original: Any) -> Any:
         with _inside_norm():
             out = original(parameters, max_norm, total_norm, *args, **kwargs)
         for listener in list(_listeners):
-            listener.clipped(parameters, total_norm, float(max_norm), _norms.get(id(total_norm), float("nan")))
+            listener.clipped(
+                parameters, total_norm, float(max_norm), _norms.get(id(total_norm), float("nan"))
+            )
         return out
 
     return clip
@@ -124,3 +126,29 @@ def _group(original: Any) -> Any:
         return original(tensors, *args, **kwargs)
 
     return group
+
+
+def around_first(
+    closure: Callable[[], Any], before: Callable[[], None], after: Callable[[Any], None]
+) -> Callable[[], Any]:
+    """A closure that calls ``before`` and ``after(value)`` around its first evaluation."""
+    first = True
+
+    def evaluate() -> Any:
+        nonlocal first
+        if not first:
+            return closure()
+        before()
+        value = closure()
+        first = False
+        after(value)
+        return value
+
+    return evaluate
+
+
+def with_closure(args: tuple[Any, ...], kwargs: dict[str, Any], closure: Any) -> tuple[Any, Any]:
+    """The arguments of ``optimizer.step`` with another closure."""
+    if len(args) > 1:
+        return (args[0], closure, *args[2:]), kwargs
+    return args, {**kwargs, "closure": closure}

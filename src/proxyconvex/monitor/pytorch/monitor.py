@@ -18,29 +18,18 @@ from ..conditions import Watch
 from ..ledger import Ledger
 from ..log import Sink
 from . import hooks
+from .assembly import assemble, is_word, torch_optimizer
 from .average import AverageResult, RunningAverage
 from .comparators import named_sources, resolve, trained_parameters, unwrap
-from .distributed import Exchange, kind_of, scalar
+from .distributed import kind_of, scalar
 from .functional import Forward
 from .passes import Passes
 from .probing import DONE, Probing, now
 from .proxies import Proxies
-from .settings import schedules, weight_unit
-from .steps import Recorder, Seen, takes_plain_steps
-from .vector import ParameterVector
-
+from .settings import schedules
+from .steps import Recorder, Seen
 
 _NOTHING: list[list[float]] = [[]]
-
-
-def _torch_optimizer(optimizer: Any) -> torch.optim.Optimizer:
-    """The torch optimizer inside wrappers such as accelerate's or Lightning's."""
-    inside = optimizer
-    while isinstance(getattr(inside, "optimizer", None), torch.optim.Optimizer):
-        inside = inside.optimizer
-    if not isinstance(inside, torch.optim.Optimizer):
-        raise InvalidInputError("optimizer", type(optimizer).__name__, "a torch.optim.Optimizer")
-    return inside
 
 
 class TorchMonitor:
@@ -114,7 +103,12 @@ class TorchMonitor:
         self.proxies = Proxies(loss_name, proxies or {}, ranks=kind_of(model) != "single")
         self.forward, self.probe = forward, probe
         self._options: dict[str, Any] = {"watches": tuple(watches), "sinks": tuple(sinks)}
-        self.meta = {"adapter": "torch", "torch": torch.__version__, "model": type(unwrap(model)).__name__, "loss": loss_name}
+        self.meta = {
+            "adapter": "torch",
+            "torch": torch.__version__,
+            "model": type(unwrap(model)).__name__,
+            "loss": loss_name,
+        }
         self.meta |= dict(meta or {})
         self.step = 0
         self.recorder: Recorder | None = None
@@ -137,7 +131,7 @@ class TorchMonitor:
         self._clip: tuple[Any, float, float] | None = None
         self._clipped = self._arrived = self._given = False
 
-    # -- where it is attached -----------------------------------------------------------------------------------------
+    # -- where it is attached
 
     def attach(self, *optimizers: Any) -> Self:
         """Watch these optimizers from now on; `close` ends it. With several, a step runs from one step of the first to its next.
@@ -146,7 +140,7 @@ class TorchMonitor:
             InvalidInputError: if they update none of the model's trained parameters.
         """
         self._open()
-        inside = [_torch_optimizer(o) for o in optimizers]
+        inside = [torch_optimizer(o) for o in optimizers]
         if not inside:
             raise InvalidInputError("optimizers", optimizers, "at least one torch.optim.Optimizer")
         self._optimizers += inside
@@ -200,40 +194,27 @@ class TorchMonitor:
         """Fix the vector, at the first step (or when attached): ``w_0`` and the parameters that the optimizers update."""
         if self.recorder is not None:
             return
-        ids = {id(p) for o in self._optimizers for g in o.param_groups for p in g["params"]}
-        trained = [(n, p) for n, p in trained_parameters(self.model) if id(p) in ids]
-        if not trained:
-            raise InvalidInputError(
-                "optimizer", type(self._optimizers[0]).__name__, "an optimizer of this model's trained parameters"
-            )
-        start = self._saved["init"] if self._saved else {n: p.detach() for n, p in trained}
-        fixed = {k: start if isinstance(s, str) and s == "init" else resolve(s, trained)
-                 for k, s in self.sources.items() if not (isinstance(s, str) and s == "average")}  # fmt: skip
-        names = {("init" if isinstance(self.sources[k], str) and self.sources[k] == "init" else k): v for k, v in fixed.items()}
-        # The average is judged from the sums against w_0.
-        references = names if names and "average" not in self.sources.values() else {**names, "init": start}
-        comparators = list(references)
-        references.setdefault("init", start)
-        vector = ParameterVector(trained, references, self.precision)
-        exchange = Exchange(self.model, vector.groups, vector.params[0].device)
-        plain = len(self._optimizers) == 1 and takes_plain_steps(self._optimizers[0])
-        unit = weight_unit(vector) if plain else 0.0
-        norms = vector.norms(exchange) if plain else {}
-        self.meta |= {"optimizer": "+".join(type(o).__name__ for o in self._optimizers), "parameters": vector.size,
-                      "training": exchange.kind, "step_taken": "eta g, checked" if plain else "measured on the weights"}  # fmt: skip
-        ledger = Ledger(
-            self.log_dir if exchange.writer else None, comparators, self.schedules, self.meta, weight_unit=unit,
-            precision="float64" if vector.wide else "float32", comparator_norms={c: norms[c] for c in comparators} if plain else None,
-            watches=self._options["watches"], sinks=self._options["sinks"] if exchange.writer else (),
-        )  # fmt: skip
-        self.recorder = Recorder(vector, ledger, exchange, plain)
+        self.recorder = assemble(
+            self.model,
+            self._optimizers,
+            self.sources,
+            self._saved["init"] if self._saved else None,
+            self.precision,
+            self.meta,
+            log_dir=self.log_dir,
+            preset=self.schedules,
+            **self._options,
+        )
+        vector, exchange = self.recorder.vector, self.recorder.exchange
         self.recorder.also_average(self.proxies.names)
         self._probing = Probing(self.recorder, self.model, self.forward, self.probe)
         self._passes.watch(vector.params, exchange.kind)
-        if "average" in self.sources.values():
+        if any(is_word(s, "average") for s in self.sources.values()):
             self._average = RunningAverage(vector)
         if self._saved:
-            self._restore(self._saved)
+            self.ledger.load_state_dict(self._saved["ledger"])
+            if self._average is not None and "average" in self._saved:
+                self._average.restore(self._saved["average"])
 
     # -- what torch tells ---------------------------------------------------------------------------------------------
 
@@ -257,27 +238,22 @@ class TorchMonitor:
         if not callable(closure):
             self._arrive(optimizer)
             return None
-        first = True
+        return hooks.with_closure(
+            args,
+            kwargs,
+            hooks.around_first(closure, self._passes.restart, lambda loss: self._evaluated(optimizer, loss)),
+        )
 
-        def measured() -> Any:
-            nonlocal first
-            if first:
-                self._passes.restart()
-            loss = closure()
-            if first:
-                first = False
-                if not self._losses and isinstance(loss, (Tensor, float)):
-                    self.loss(loss)
-                self._arrive(optimizer)
-            return loss
-
-        return ((args[0], measured, *args[2:]), kwargs) if len(args) > 1 else (args, {**kwargs, "closure": measured})
+    def _evaluated(self, optimizer: Any, loss: Any) -> None:
+        """A closure was evaluated for the first time in a step: at ``w_t``."""
+        if not self._losses and isinstance(loss, (Tensor, float)):
+            self.loss(loss)
+        self._arrive(optimizer)
 
     def scaler_begins(self, optimizer: Any, scaler: Any) -> None:
         """Told by `hooks`."""
         if self._owns(optimizer):
-            self._arrived = False
-            self._passes.scale = float(scaler.get_scale())
+            self._arrived, self._passes.scale = False, float(scaler.get_scale())
 
     def scaler_ends(self, optimizer: Any, scaler: Any) -> None:
         """Told by `hooks`: the optimizer was not called, so the scaler skipped the step."""
@@ -288,7 +264,9 @@ class TorchMonitor:
     def clipped(self, parameters: list[Any], norm: Any, maximum: float, kind: float) -> None:
         """Told by `hooks`."""
         ids = {id(p) for p in parameters}
-        mine = self.recorder.vector.params if self.recorder else [p for _, p in trained_parameters(self.model)]
+        mine = (
+            self.recorder.vector.params if self.recorder else [p for _, p in trained_parameters(self.model)]
+        )
         if not any(id(p) in ids for p in mine):
             return
         whole = not self._clipped and all(id(p) in ids for p in mine if p.grad is not None)
@@ -328,7 +306,11 @@ class TorchMonitor:
     def _label(self) -> str:
         assert self.recorder is not None
         ranks = self.recorder.exchange.label
-        parts = ["clipped" if self._clipped else "raw", "accumulated" if self._passes.count(len(self._losses)) > 1 else "", ranks]
+        parts = [
+            "clipped" if self._clipped else "raw",
+            "accumulated" if self._passes.count(len(self._losses)) > 1 else "",
+            ranks,
+        ]
         return "+".join(p for p in parts if p)
 
     # -- what the loop may tell ---------------------------------------------------------------------------------------
@@ -370,19 +352,18 @@ class TorchMonitor:
             return
         self._build()
         assert self._probing is not None
-        means, extra = self._probing.run(wanted, self.step, (inputs, targets, loss_fn))
-        self._means |= means
-        self._extra |= extra
+        self._take(self._probing.run(wanted, self.step, (inputs, targets, loss_fn)))
+
+    def _take(self, found: tuple[dict[str, Any], dict[str, Any]]) -> None:
+        self._means |= found[0]
+        self._extra |= found[1]
 
     def _before_measuring(self) -> None:
         """What has to be evaluated at ``w_t`` before the step is measured."""
         assert self._probing is not None
         self._probing.secant(self.step)
         if self._early is not None:
-            wanted = [q for q in DONE if self.due(q)]
-            means, extra = self._probing.late(wanted, self.step, self._early)
-            self._means |= means
-            self._extra |= extra
+            self._take(self._probing.late([q for q in DONE if self.due(q)], self.step, self._early))
             self._early = None
 
     # -- what it says -------------------------------------------------------------------------------------------------
@@ -437,8 +418,3 @@ class TorchMonitor:
             raise InvalidInputError("state", f"step {self.step}", "a monitor that has not seen a step yet")
         self.step = int(state["step"])
         self._saved = state if state["ledger"] is not None else None
-
-    def _restore(self, saved: Mapping[str, Any]) -> None:
-        self.ledger.load_state_dict(saved["ledger"])
-        if self._average is not None and "average" in saved:
-            self._average.restore(saved["average"])

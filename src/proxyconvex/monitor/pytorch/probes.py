@@ -128,7 +128,11 @@ def tangent_kernel(model: Functional, inputs: Any, targets: Any) -> dict[str, fl
     if limit < 2:
         return {}
     out, rows = model.rows(inputs, limit)
-    kernel = (rows.double() @ rows.double().T).cpu().numpy() if parameters < 1 << 20 else (rows @ rows.T).double().cpu().numpy()
+    kernel = (
+        (rows.double() @ rows.double().T).cpu().numpy()
+        if parameters < 1 << 20
+        else (rows @ rows.T).double().cpu().numpy()
+    )
     result = {
         "ntk_eigenvalue": float(np.linalg.eigvalsh(kernel)[0]),
         "probe_rows": float(len(out)),

@@ -30,7 +30,9 @@ class Probing:
         self.alone = kind == "single"
         self.kept: probes.Batch | None = None
 
-    def run(self, wanted: list[str], step: int, batch: tuple[Any, Any, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    def run(
+        self, wanted: list[str], step: int, batch: tuple[Any, Any, Any]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Values that ranks average, and the others, for the quantities that are wanted."""
         means: dict[str, Any] = {}
         extra: dict[str, Any] = {}
@@ -49,7 +51,9 @@ class Probing:
             extra |= probes.tangent_kernel(self.model, *self.probe)
         return means, extra
 
-    def late(self, wanted: list[str], step: int, batch: tuple[Any, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
+    def late(
+        self, wanted: list[str], step: int, batch: tuple[Any, ...]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         """As `run`, with the random state of the moment at which the batch was given, its last entry."""
         if self.model is None:
             return {}, {}

@@ -66,7 +66,11 @@ def takes_plain_steps(optimizer: Any) -> bool:
         type(optimizer) is torch.optim.SGD
         and not any(g["momentum"] or g["weight_decay"] or g["maximize"] for g in groups)
         and len({float(g["lr"]) for g in groups}) == 1
-        and all(p.dtype in (torch.float32, torch.float64) and not p.is_complex() for g in groups for p in g["params"])
+        and all(
+            p.dtype in (torch.float32, torch.float64) and not p.is_complex()
+            for g in groups
+            for p in g["params"]
+        )
     )
 
 
@@ -99,9 +103,7 @@ class Recorder:
     def arrive(self, seen: Seen, *, gradient: bool = True) -> Seen:
         """Measure at ``w_t``; complete and hand on the step before."""
         check = not self.plain or seen.step % CHECK_EVERY == 0
-        seen.sums = self._measure(
-            with_start=seen.step % self.start_every == 0, gradient=gradient, keep=check
-        )
+        seen.sums = self._measure(with_start=seen.step % self.start_every == 0, gradient=gradient, keep=check)
         self._hand_on()
         self.waiting = seen
         return seen
@@ -128,7 +130,9 @@ class Recorder:
         if self.exchange.several and not exchange:
             self.buffer.clear()
             self.waiting = None
-            self.ledger.close(reason=f"{reason}; steps since the last exchange of the ranks are not in the log")
+            self.ledger.close(
+                reason=f"{reason}; steps since the last exchange of the ranks are not in the log"
+            )
             return
         self.settle()
         whole = self.exchange.whole(
@@ -200,14 +204,20 @@ class Recorder:
 
     def mean_keys(self) -> list[str]:
         """Names of everything that is averaged over ranks."""
-        each = [f"{k}:{c}" for k in ("tangent_loss", "tangent_loss_other", "probe_inner") for c in self.comparators]
+        each = [
+            f"{k}:{c}"
+            for k in ("tangent_loss", "tangent_loss_other", "probe_inner")
+            for c in self.comparators
+        ]
         return ["loss", "probe_loss", "parts_sum_sq", *each, *self._mean_keys]
 
     def also_average(self, names: list[str]) -> None:
         """Declare further values (proxies) that ranks average."""
         self._mean_keys = names
 
-    def _observe(self, seen: Seen, here: list[float], step: list[float] | None, means: dict[str, float]) -> None:
+    def _observe(
+        self, seen: Seen, here: list[float], step: list[float] | None, means: dict[str, float]
+    ) -> None:
         comparators, s = self.comparators, seen.scale
         dots: dict[str, Any] = {"dist_sq": {c: here[3 + 3 * i] for i, c in enumerate(comparators)}}
         if len(here) > 3 + 3 * self.start:
@@ -236,7 +246,13 @@ class Recorder:
         if "tangent_loss" in extra:
             _same_forward(extra, loss)
         self.ledger.observe(
-            seen.step, eta=seen.eta, loss=loss, dots=dots, gradient=seen.gradient, skipped=seen.skipped, extra=extra
+            seen.step,
+            eta=seen.eta,
+            loss=loss,
+            dots=dots,
+            gradient=seen.gradient,
+            skipped=seen.skipped,
+            extra=extra,
         )
 
     def _unclipped(self, seen: Seen, dots: dict[str, Any]) -> None:
@@ -250,7 +266,9 @@ class Recorder:
             dots["raw_grad_sq"] = total * total if kind == 2.0 else dots["grad_sq"] / factor**2
             dots["raw_grad_w_minus_v"] = {c: x / factor for c, x in dots["grad_w_minus_v"].items()}
 
-    def _parts(self, seen: Seen, dots: dict[str, Any], means: dict[str, float], extra: dict[str, Any]) -> None:
+    def _parts(
+        self, seen: Seen, dots: dict[str, Any], means: dict[str, float], extra: dict[str, Any]
+    ) -> None:
         """Gradients that were added up anyway, of micro-batches or ranks, as parts of a mean."""
         if seen.parts is None or "parts_sum_sq" not in means:
             return

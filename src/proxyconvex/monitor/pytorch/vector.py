@@ -107,11 +107,16 @@ class ParameterVector:
         self.precision = precision
         self.labels = list(references)
         self.groups: list[tuple[Any, ...]] = []
-        self.plain = all(type(p.data) is Tensor and p.layout == torch.strided for p in self.params) and not any(
-            p.is_complex() for p in self.params
-        )
+        self.plain = all(
+            type(p.data) is Tensor and p.layout == torch.strided for p in self.params
+        ) and not any(p.is_complex() for p in self.params)
         self.pieces: list[Piece] = []
-        self._cut({k: [_aligned(r[n], p, n) for n, p in zip(self.names, self.params, strict=True)] for k, r in references.items()})
+        self._cut(
+            {
+                k: [_aligned(r[n], p, n) for n, p in zip(self.names, self.params, strict=True)]
+                for k, r in references.items()
+            }
+        )
         self.cpu = all(p.device.type == "cpu" for p in self.params)
         self.size = sum(p.numel() for p in self.params)
 
@@ -136,11 +141,15 @@ class ParameterVector:
                     self._pack(packs.pop(key), key, lists)
                 packs.setdefault(key, []).append(i)
                 continue
-            space = scratch.setdefault((dtype, mine.device), torch.empty(3, PIECE, dtype=dtype, device=mine.device))
+            space = scratch.setdefault(
+                (dtype, mine.device), torch.empty(3, PIECE, dtype=dtype, device=mine.device)
+            )
             for start in range(0, n, PIECE):
                 size = min(PIECE, n - start)
                 kept = [r[i].reshape(-1)[start : start + size].to(dtype).clone() for r in lists]
-                self.pieces.append(Piece([i], start, size, False, group, dtype, kept, space[:, :size].unbind()))
+                self.pieces.append(
+                    Piece([i], start, size, False, group, dtype, kept, space[:, :size].unbind())
+                )
         for key, members in packs.items():
             self._pack(members, key, lists)
 
@@ -150,7 +159,9 @@ class ParameterVector:
         sizes = [s.numel() for s in shapes]
         space = torch.empty(3, sum(sizes), dtype=dtype, device=device)
         kept = [torch.cat([r[i].reshape(-1).to(dtype) for i in members]) for r in lists]
-        views = tuple([v.view(s) for v, s in zip(space[row].split(sizes), shapes, strict=True)] for row in (1, 2))
+        views = tuple(
+            [v.view(s) for v, s in zip(space[row].split(sizes), shapes, strict=True)] for row in (1, 2)
+        )
         self.pieces.append(Piece(members, 0, sum(sizes), True, group, dtype, kept, space.unbind(), views))  # type: ignore[arg-type]
 
     # -- one pass -----------------------------------------------------------------------------------------------------

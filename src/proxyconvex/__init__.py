@@ -69,6 +69,8 @@ _EXPORTS = {
     "certify": "checks.certify",
     "falsify": "checks.falsify",
     "tightest": "checks.tightest",
+    "export_coq": "checks.export_coq",
+    "export_smt": "checks.export_smt",
     **dict.fromkeys(
         ("estimate", "estimate_mean", "estimate_noise", "smoothness_upper", "curvature_lower"),
         "checks.estimate",

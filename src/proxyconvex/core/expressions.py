@@ -190,14 +190,22 @@ def binary(op: str, x: Any, y: Any) -> Expression:
     return Expression(op, a, b)
 
 
+RATIONAL_VALUES = {
+    ("exp", 0): Fraction(1), ("log", 1): Fraction(0), ("log1p", 0): Fraction(0), ("sqrt", 0): Fraction(0), ("sqrt", 1): Fraction(1),
+    ("tanh", 0): Fraction(0), ("sigmoid", 0): Fraction(1, 2), ("bump", 0): Fraction(1, 4),
+}  # fmt: skip
+
+
 def unary(op: str, x: Any) -> Expression:
-    """A function of one argument; ring operations on constants are folded."""
+    """A function of one argument; folded where its value at a constant is known to be rational."""
     a = lift(x)
     if a.op == "const" and op in ("neg", "abs", "relu", "step"):
         p = a.args[0]
         return lift({"neg": -p, "abs": abs(p), "relu": max(p, Fraction(0)), "step": Fraction(p > 0)}[op])
     if op == "neg" and a.op == "neg":
         return a.args[0]
+    if a.op == "const" and (op, a.args[0]) in RATIONAL_VALUES:
+        return lift(RATIONAL_VALUES[op, a.args[0]])
     return Expression(op, a)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -237,6 +238,7 @@ def main() -> None:
     times = 5 if arguments.quick else 21
     bracket = pc.tightest(p2(1), "C")
     results = {
+        "load_average_at_start": os.getloadavg(),
         "P1": {
             "status": certify(p1()).status.name,
             "warm": repeated(lambda: certify(p1(), jobs=1), times),

@@ -208,7 +208,10 @@ def known_value(f: str, x: Polynomial) -> Polynomial | None:
     """``f(x)`` as a number, if ``x`` is one and the value is in the table."""
     if x and set(x) != {()}:
         return None
-    value = RATIONAL_VALUES.get(f, {}).get(x.get((), Fraction(0)))
+    c = x.get((), Fraction(0))
+    value = RATIONAL_VALUES.get(f, {}).get(c)
+    if f in ("relu", "step", "abs"):
+        value = {"relu": max(c, Fraction(0)), "step": Fraction(c > 0), "abs": abs(c)}[f]
     return None if value is None else constant(value)
 
 

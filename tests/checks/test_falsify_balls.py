@@ -53,6 +53,9 @@ FORMULAS = {
     "moves": lambda w: (
         jax.lax.dynamic_slice(w, (1,), (2,)).sum() + jnp.pad(w, 2).sum() + jnp.concatenate([w, w])[5]
     ),
+    "counting": lambda w: (
+        (w * jnp.arange(4.0)).sum() + (w * jnp.arange(1, 5)).sum() + (w * jnp.linspace(0, 3, 4)).sum()
+    ),
     "sort": lambda w: jnp.sort(w)[0] + jnp.median(w),
     "argmax": lambda w: w[jnp.argmax(X[:4] @ w)],
     "trigonometry": lambda w: (jnp.sin(w) * jnp.cos(w) + jnp.arctan(w) + jnp.sinh(w) / jnp.cosh(w)).sum(),

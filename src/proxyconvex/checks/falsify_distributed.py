@@ -15,6 +15,9 @@ from typing import Any
 from ..core.errors import InvalidInputError
 from .falsify_search import Found, Search
 
+# Not the number of workers: the answer must not depend on it.
+_TASKS = 8
+
 
 def search_elsewhere(search: Search, condition: Any, like: Any, scheduler: Any, jobs: int) -> Found | None:
     """Round 0 here, the other rounds as tasks on a Dask cluster; the counts are added to ``search``.
@@ -33,8 +36,8 @@ def search_elsewhere(search: Search, condition: Any, like: Any, scheduler: Any, 
     if found or search.exhausted:
         return found
     used = max(search.evaluations, 1)
-    per_task = max(1, search.budget // 24)
-    tasks = max(1, min(24, (search.budget - used) // per_task))
+    per_task = max(1, search.budget // _TASKS)
+    tasks = max(1, min(_TASKS, (search.budget - used) // per_task))
     left = None if search.deadline is None else max(0.1, search.deadline - time.monotonic())
     payload = _packed(condition, like)
     with _client(scheduler, jobs) as client:

@@ -22,6 +22,8 @@ def on_integers(equation: Any, inputs: list[np.ndarray]) -> list[np.ndarray]:
     """An operation on integers and truth values alone, by JAX; real results (a conversion) become balls."""
     if equation.primitive.name == "convert_element_type" and _is_real(equation):
         return [balls(inputs[0].astype(int)).reshape(inputs[0].shape)]
+    if equation.primitive.name == "iota" and _is_real(equation):
+        return [balls(np.asarray(equation.primitive.bind(**equation.params), float))]  # small whole numbers
     if any(_is_real(equation, v) for v in equation.outvars):
         raise Unsupported(f"{equation.primitive.name!r} makes real numbers out of integers")
     results = equation.primitive.bind(*inputs, **equation.params)

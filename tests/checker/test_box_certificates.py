@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import random
+import shutil
+import subprocess
 import sys
 from collections import Counter
 from fractions import Fraction
@@ -68,6 +70,24 @@ def test_command_line_dispatches_on_the_format(certificates, tmp_path, capsys):
     assert main([str(path)]) == 0
     assert "ACCEPTED" in capsys.readouterr().out
     assert pc.verify(path).accepted
+
+
+def test_an_isolated_checker_without_flint_accepts(certificates, tmp_path):
+    shutil.copytree(Path(boxes_verify.__file__).parent, tmp_path / "proxyconvex_checker")
+    path = certify_document.write(certificates["softplus-neuron"], tmp_path / "out.json")
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[1]); sys.modules['flint'] = None; import proxyconvex_checker.__main__ as m; "
+        "code = m.main([sys.argv[2]]); sys.exit('imported proxyconvex' if 'proxyconvex' in sys.modules else code)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-I", "-c", script, str(tmp_path), str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "python-flint is not installed" in run.stdout
 
 
 def change(value, rng: random.Random):

@@ -67,6 +67,16 @@ def conditional_plan(
     wish: Wish,
     opt: float | None = None,
 ) -> Plan:
+    """Make the promises the wish allows and keep the best: the smallest error, then the smallest bound.
+
+    Args:
+        dataset: rows and targets.
+        preprocessing: as recorded.
+        x: features, shape (n, d).
+        family: network and loss.
+        wish: what the user asked for.
+        opt: loss of a teacher on the labels, or None.
+    """
     network = family.network
     only = (len(network.hidden) - 1,) if wish.layers == "last" else None
     setting = Setting(network, family.loss, x, dataset.targets, only)

@@ -64,6 +64,9 @@ _EXPORTS = {
         "core.setting",
     ),
     "Constant": "core.premises",
+    "reduced": "core.reduced",
+    "ReducedCondition": "core.reduced",
+    **dict.fromkeys(("certify", "tightest"), "checks.certify"),
     **dict.fromkeys(("combine", "scale", "reparametrise", "regularise", "weaken", "bridge"), "core.calculus"),
     **dict.fromkeys(
         (

@@ -67,9 +67,29 @@ def read(path: Path) -> dict[str, Any]:
         UnreadableError: if the file is missing, not JSON, or not a certificate of this schema version.
         CheckError: if it is JSON of a kind no certificate contains (duplicate keys, plain floats).
     """
+    raw = load(path)
+    if not isinstance(raw, dict) or raw.get("format") != FORMAT:
+        raise UnreadableError(
+            f'{path.name} is not a proxyconvex certificate (it has no "format": "{FORMAT}")'
+        )
+    version = raw.get("schema")
+    if isinstance(version, int) and not isinstance(version, bool) and version != SCHEMA:
+        raise UnreadableError(
+            f"{path.name} has schema version {version}; this checker reads version {SCHEMA}"
+        )
+    return raw
+
+
+def load(path: Path) -> Any:
+    """The JSON value of a file, of any format: no duplicate keys, no plain floats.
+
+    Raises:
+        UnreadableError: if the file is missing, too large or not JSON.
+        CheckError: if it is JSON of a kind no certificate contains.
+    """
     content = read_bytes(path, MAX_BYTES)
     try:
-        raw = json.loads(
+        return json.loads(
             content.decode("utf-8"),
             object_pairs_hook=_no_duplicates,
             parse_float=_refuse_number,
@@ -82,16 +102,6 @@ def read(path: Path) -> dict[str, Any]:
         raise UnreadableError(
             f"{path.name} is not valid JSON ({error}); copy the certificate again"
         ) from error
-    if not isinstance(raw, dict) or raw.get("format") != FORMAT:
-        raise UnreadableError(
-            f'{path.name} is not a proxyconvex certificate (it has no "format": "{FORMAT}")'
-        )
-    version = raw.get("schema")
-    if isinstance(version, int) and not isinstance(version, bool) and version != SCHEMA:
-        raise UnreadableError(
-            f"{path.name} has schema version {version}; this checker reads version {SCHEMA}"
-        )
-    return raw
 
 
 def read_bytes(path: Path, limit: int) -> bytes:

@@ -362,17 +362,34 @@ STEPS: tuple[tuple[str, Callable[[_State], str]], ...] = (
 )
 
 
+OTHER_FORMATS = {"proxyconvex-box-certificate": "boxes_verify"}
+"""Formats with their own steps: the module has ``STEPS`` and ``start(path, raw)``."""
+
+
+def _dispatch(path: Path) -> tuple[Any, tuple[tuple[str, Callable[[Any], str]], ...], list[Step]]:
+    """The state, the steps of the file's format, and the steps already taken."""
+    try:
+        raw = document.load(path) if path.is_file() else None
+    except (document.UnreadableError, CheckError):
+        raw = None  # the first step of the default format says what is wrong
+    module = OTHER_FORMATS.get(str(raw.get("format"))) if isinstance(raw, dict) else None
+    if module is None:
+        return _State(path), STEPS, []
+    found = importlib.import_module(f".{module}", __package__)
+    return found.start(path, raw), found.STEPS, [Step("readable", True, f"a {raw['format']}")]
+
+
 def verify(path: str | Path) -> Result:
     """Re-check a certificate.
 
     Args:
-        path: ``certificate.json``, or the folder it is in; its arrays lie beside it.
+        path: ``certificate.json``, or the folder it is in; its arrays lie beside it. The file's format decides how.
 
     Returns:
         The result; it never raises for a bad certificate.
     """
-    state, steps = _State(Path(path)), []
-    for name, step in STEPS:
+    state, due, steps = _dispatch(Path(path))
+    for name, step in due:
         readable, problem = True, ""
         try:
             steps.append(Step(name, True, step(state)))

@@ -70,10 +70,10 @@ def test_user_gradient_is_used_and_required_for_exact_points():
 
 def test_pointwise_h_and_h_of_v():
     by_v = ProxyConvexity(quad, quad, lambda v: v @ v, comparator=np.array([1.0, 2.0]))
-    assert by_v.level.value == 5.0 and not by_v.pointwise
+    assert by_v.level.value == 5.0 and not by_v.level_is_pointwise
     assert by_v.weakest() is Evidence.ASSUMED
     pointwise = ProxyConvexity(quad, quad, lambda v, w: v @ v + w @ w, comparator=np.zeros(2))
-    assert pointwise.pointwise and pointwise.level is None
+    assert pointwise.level_is_pointwise and pointwise.level is None
     w = np.array([1.0, 1.0])
     assert pointwise.slack(w) == pytest.approx(5.0 - 2.5 + 2.0)
 

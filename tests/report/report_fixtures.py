@@ -181,6 +181,7 @@ def make_plan(kind: str = "t8", steps: int = 400, **changes: Any) -> Plan:
         raw=raw,
         targets=np.where(np.arange(120) % 2, 1.0, -1.0),
         labels=("0", "1"),
+        task="binary",
         columns=tuple(f"pixel_{i}" for i in range(5)),
         source="scikit-learn, load_digits",
         digest="ab" * 32,

@@ -113,7 +113,7 @@ def _combined_h(conditions: Sequence[ProxyConvexity], weights: Sequence[Constant
     if all(isinstance(c.h, Constant) for c in conditions):
         total = _weighted(weights, [c.h for c in conditions])
         return Constant(total.value, total.side, min(c.weakest() for c in conditions))
-    if any(c.pointwise for c in conditions):
+    if any(c.level_is_pointwise for c in conditions):
 
         def pointwise(v: Any, w: Any) -> Any:
             return sum((fit(s, w) * c.level_at(w) for s, c in zip(weights, conditions, strict=True)), 0)
@@ -126,7 +126,11 @@ def _combined_max(conditions: Sequence[ProxyConvexity], weights: Sequence[Consta
     """Bound on the combined h where every part has one (a constant h bounds itself unless it is sample-wise)."""
     tops = []
     for c in conditions:
-        top = c.h_max if c.h_max is not None else (c.level if c.pointwise or not c.samplewise else None)
+        top = (
+            c.h_max
+            if c.h_max is not None
+            else (c.level if c.level_is_pointwise or not c.samplewise else None)
+        )
         if top is None:
             return None
         tops.append(top)
@@ -204,7 +208,7 @@ def reparametrise(condition: ProxyConvexity, matrix: Any, offset: Any, comparato
         return condition.level_at(image_of(v if u is None else u))
 
     h: Any = condition.h
-    if condition.pointwise:
+    if condition.level_is_pointwise:
         h = lambda v, u: h_of(v, u)  # noqa: E731 - the two parameters mark it as pointwise
     elif not isinstance(h, Constant):
         h = lambda v: h_of(v)  # noqa: E731

@@ -14,6 +14,7 @@ from .errors import InvalidInputError
 from .evidence import Evidence
 from .numbers import absolute, inner, is_exact, is_exact_point, norm_sq, power, subtract
 from .premises import Constant, Premise, evaluate, fit, gradient, needed, require_callable, takes_two
+from .reduced import RIDGE, ReducedCondition, reduced
 from .references import FREI_GU_2021, Reference
 from .regions import checked_point
 
@@ -69,8 +70,27 @@ class ProxyConvexity(Premise):
         self._wrap("h_max", optional=True)
         self._wrap("g_min", optional=True)
 
+    @staticmethod
+    def pointwise(formula: Function, *, activation: Any = None, **given: Any) -> ReducedCondition:
+        """The reduced form: a slack in ``a = <w, x>``, ``b = <v, x>`` and ``y`` that implies (PC) of a single neuron.
+
+        Example:
+            >>> cond = ProxyConvexity.pointwise(
+            ...     lambda a, b, s: (s(a) - s(b)) * (a - b) - 4 * (s(a) - s(b)) ** 2,
+            ...     activation="sigmoid", a=(-4, 4), b=(-4, 4),
+            ... )
+            >>> cond.slack(a=0.0, b=0.0)
+            0.0
+
+        Args:
+            formula: the slack; see `reduced` for what it may ask for.
+            activation: a name, a function of ``t``, or a pair (function, derivative).
+            **given: ranges ``a=(-3, 3)`` of variables and values ``C=0.721`` of constants.
+        """
+        return reduced(formula, activation=activation, name="proxy convexity, pointwise", lift=RIDGE, **given)
+
     @property
-    def pointwise(self) -> bool:
+    def level_is_pointwise(self) -> bool:
         """Whether ``h`` depends on ``w`` as well."""
         return callable(self.h) and takes_two(self.h)
 
@@ -83,7 +103,7 @@ class ProxyConvexity(Premise):
         """
         if isinstance(self.h, Constant):
             return self.h
-        if self.pointwise:
+        if self.level_is_pointwise:
             return self.h_max
         value = evaluate(self.h, self.comparator)
         return Constant(value, "exact", None if is_exact(value) else self.weakest())
@@ -91,7 +111,7 @@ class ProxyConvexity(Premise):
     def weakest(self) -> Evidence:
         """As for any premise; a floating-point evaluation of ``h(v)`` counts as SAMPLED."""
         base = super().weakest()
-        if isinstance(self.h, Constant) or self.pointwise or is_exact_point(self.comparator):
+        if isinstance(self.h, Constant) or self.level_is_pointwise or is_exact_point(self.comparator):
             return base
         return min(base, Evidence.SAMPLED)
 
@@ -100,7 +120,7 @@ class ProxyConvexity(Premise):
         if isinstance(self.h, Constant):
             return fit(self.h, w)
         v = fit(self.comparator, w)
-        return self.h(v, w) if self.pointwise else self.h(v)
+        return self.h(v, w) if self.level_is_pointwise else self.h(v)
 
     def slack(self, w: Any) -> Any:
         """``<grad f(w), w - v> - g(w) + h``."""

@@ -35,7 +35,8 @@ def outcome_charts(audit: Audit) -> list[Chart]:
     """Promise against outcome: the training error, then the loss and its slope, over steps."""
     g = audit.plan.guarantee
     _, name, _ = describe_quantity(g.quantity)
-    charts = [_error_chart(audit)]
+    # The error of a regression is its squared error: the promised quantity or the loss shows it.
+    charts = [] if g.baseline is not None and g.error_bound is None else [_error_chart(audit)]
     if name != "error":
         charts.append(_promised_quantity_chart(audit, name))
     charts.append(_loss_chart(audit, with_loss=name != "loss", with_slope=name != "slope"))
@@ -86,6 +87,9 @@ def _promised_quantity_chart(audit: Audit, name: str) -> Chart:
         ceiling = 30 * np.nanmax(np.where(np.isfinite(values), values, -np.inf), initial=abs(g.bound))
         shown = np.where(curve <= ceiling, curve, np.nan)
         series.append(Series("promised after this many steps", x, shown, "promise"))
+    levels = [Level(f"promised: at most {number(g.bound, direction='up')}", g.bound, shade="below")]
+    if g.baseline is not None:
+        levels.append(Level(f"the best constant: {number(g.baseline)}", g.baseline))
     return Chart(
         key="quantity",
         title=f"The promised quantity: {label}",
@@ -93,7 +97,7 @@ def _promised_quantity_chart(audit: Audit, name: str) -> Chart:
         f"{_when(g, method.steps)}.",
         y_label=name,
         series=tuple(series),
-        levels=(Level(f"promised: at most {number(g.bound, direction='up')}", g.bound, shade="below"),),
+        levels=tuple(levels),
         x_scale="auto",
         y_scale="auto",
     )

@@ -238,6 +238,8 @@ def _cards(audit: Audit) -> list[dict[str, str]]:
     if not is_error:
         cards.append(_card("Promised quantity", f"≤ {number(bound, direction='up')}", label, "promise"))
         cards.append(_card("Measured", number(measured), label, "run"))
+    if g.baseline is not None:
+        cards.append(_card("Best constant", number(g.baseline), "mean squared error of predicting the mean"))
     done = int(audit.trace.steps_done)
     kept = (
         number(plan.method.steps)

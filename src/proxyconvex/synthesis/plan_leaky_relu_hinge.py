@@ -93,7 +93,7 @@ def mistake_promise(task: Task, steps: int, sampling: str) -> Promise | str:
     needed = passes * len(task.features)
     if needed > steps and sampling == "cyclic":
         return (
-            f"separable, but {passes - 1:,} updates are promised at most, and {passes:,} passes are {needed:,} steps; "
+            f"separable, but the bound is about {passes - 1:,} updates, and as many passes are {needed:,} steps; "
             f"{steps:,} are allowed"
         )
     params: dict[str, Any] = {"T": needed if sampling == "cyclic" else steps, "eta": eta, "kappa": kappa}

@@ -144,7 +144,7 @@ def _notes(derived: dict[str, float], name: str, steps: int) -> tuple[str, ...]:
     if "C" in derived:
         notes.append(
             f"Risk <= C OPT + eps with C = {show(derived['C'])}, OPT = {show(derived['opt'])} (the comparator's own risk) and "
-            f"eps = {show(derived['eps'])}; C is the smallest constant certifiable for this comparator and step."
+            f"eps = {show(derived['eps'])}; C is what interval branch and bound certifies on the range of these rows."
         )
     if derived["bound"] >= derived["baseline"]:
         if name == "relu":

@@ -59,17 +59,18 @@ def main() -> None:
         if arguments.only not in name:
             continue
         rows = []
+        stored = [r for r in stored if r["name"] != name]
+        stored.append({"name": name, "family": family, "data": data, "settings": settings, "runs": rows})
         for seed in range(arguments.seeds):
             rows.append(one(family, data, settings, seed))
+            # Written after every seed, so that an interrupted benchmark keeps what it has.
+            OUT.parent.mkdir(parents=True, exist_ok=True)
+            OUT.write_text(json.dumps({"environment": environment(), "results": stored}, indent=1) + "\n")
         kept, empty = sum(r["consistent"] for r in rows), sum(r["vacuous"] for r in rows)
         print(
             f"{name}: nothing violated {kept}/{len(rows)}, vacuous {empty}, worst bound {max(r['bound'] for r in rows):.4g}",
             flush=True,
         )
-        stored = [r for r in stored if r["name"] != name]
-        stored.append({"name": name, "family": family, "data": data, "settings": settings, "runs": rows})
-        OUT.parent.mkdir(parents=True, exist_ok=True)
-        OUT.write_text(json.dumps({"environment": environment(), "results": stored}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

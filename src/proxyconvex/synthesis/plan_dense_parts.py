@@ -21,11 +21,11 @@ from .tangent_directions import Setting
 if TYPE_CHECKING:
     from ..data import Dataset, Preprocessing
 
-MOST_STEPS = 2000
+MOST_STEPS = 3000
 LAYERS = ("all", "last")
 METHODS = ("normalised-gd", "gd", "gd-slope")
 SECONDS, SECONDS_SEVERAL = 15.0, 40.0
-"""Time for which steps are planned by default, at the rate below; for several classes."""
+"""Time for which steps are planned by default, at the rate below; for several classes and numeric targets."""
 FLOPS = 8e9
 
 
@@ -53,9 +53,9 @@ class Wish:
         ):
             raise InvalidInputError("steps", self.steps, "a whole number >= 1")
 
-    def most(self, rows: int, parameters: int, outputs: int) -> int:
+    def most(self, rows: int, parameters: int, longer: bool) -> int:
         """Steps that fit the time, from the number of floating-point operations (never from a clock: plans repeat)."""
-        seconds = (SECONDS_SEVERAL if outputs > 1 else SECONDS) if self.budget is None else self.budget / 2
+        seconds = (SECONDS_SEVERAL if longer else SECONDS) if self.budget is None else self.budget / 2
         return int(np.clip(seconds * FLOPS / (8.0 * rows * parameters), 50, MOST_STEPS)) // 10 * 10
 
 
@@ -67,10 +67,20 @@ def conditional_plan(
     wish: Wish,
     opt: float | None = None,
 ) -> Plan:
+    """Make the promises the wish allows and keep the best: the smallest error, then the smallest bound.
+
+    Args:
+        dataset: rows and targets.
+        preprocessing: as recorded.
+        x: features, shape (n, d).
+        family: network and loss.
+        wish: what the user asked for.
+        opt: loss of a teacher on the labels, or None.
+    """
     network = family.network
     only = (len(network.hidden) - 1,) if wish.layers == "last" else None
     setting = Setting(network, family.loss, x, dataset.targets, only)
-    most = wish.most(len(x), network.size(x.shape[1]), network.outputs)
+    most = wish.most(len(x), network.size(x.shape[1]), family.loss != "logistic")
     made = _promises(setting, wish, most, opt)
     best = min(
         made,

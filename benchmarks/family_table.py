@@ -46,6 +46,7 @@ AUDITS: tuple[tuple[str, str, str], ...] = (
     ("digits:0,1", "deep-relu", "--activation softplus --depth 2"),
     ("wine", "deep-relu", ""),
     ("digits", "deep-relu", ""),
+    ("digits", "deep-relu", "--depth 1"),
     ("breast-cancer", "three-layer", ""),
     ("wine", "three-layer", ""),
     ("diabetes", "three-layer", ""),

@@ -60,8 +60,8 @@ def print_audit(console: Console, audit: Audit, folder: Path) -> None:
     g = audit.plan.guarantee
     table.add_row(g.quantity, show(g.bound), f"{measured['value']:.6g}")
     if g.baseline is not None:
-        table.add_row("risk of the best constant", "", show(g.baseline, lower=True))
-    if audit.plan.dataset.task == "binary":
+        table.add_row("best constant prediction", "", show(g.baseline, lower=True))
+    if audit.plan.dataset.task != "regression":
         table.add_row("error", percent(g.error_bound), percent(measured["error"]))
     console.print(table)
     for check in audit.checks:

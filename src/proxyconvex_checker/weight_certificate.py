@@ -170,7 +170,9 @@ def _claim(state: _State) -> str:
 
 def _statement(state: _State) -> str:
     claim = state.document["claim"]
-    if state.document["statement"] != weight_claims.statement(state.subject, claim["quantity"], claim["value"]):
+    if state.document["statement"] != weight_claims.statement(
+        state.subject, claim["quantity"], claim["value"]
+    ):
         raise CheckError("statement", "the sentence is not the one the numbers of the document imply")
     return "the sentence is the one the numbers imply"
 

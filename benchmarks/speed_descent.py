@@ -65,7 +65,7 @@ def neuron_sgd(rounds: int) -> dict[str, Any]:
 
 def two_layer_sgd(rounds: int) -> dict[str, Any]:
     """(b) m=512, d=64, batch 32, softplus, float64, six scalars in every step."""
-    steps, eta, out = 1000, 0.1, {}
+    steps, eta, out = 3000, 0.1, {}
     for name, cls in (("autodiff", TwoLayer), ("hand-written", FastTwoLayer)):
         problem, w = two_layer(cls, 2000, 64, 512, Activation("softplus"))
         ours = functools.partial(
@@ -85,7 +85,7 @@ def recording(rounds: int) -> dict[str, Any]:
     cases: list[tuple[str, Any, int, int]] = [
         (f"neuron d={d}, batch 1", lambda cls, d=d: neuron(500, d), 100_000, 1) for d in (64, 256)
     ]
-    for m, b, steps in ((64, 1, 20_000), (512, 32, 1000)):
+    for m, b, steps in ((64, 1, 20_000), (512, 32, 3000)):
         make = lambda cls, m=m: two_layer(cls, 2000, 64, m, Activation("softplus"))  # noqa: E731
         cases.append((f"two-layer m={m} d=64, batch {b}", make, steps, b))
     for name, make, steps, b in cases:

@@ -67,6 +67,8 @@ _EXPORTS = {
     "reduced": "core.reduced",
     "ReducedCondition": "core.reduced",
     **dict.fromkeys(("certify", "tightest"), "checks.certify"),
+    "export_coq": "checks.export_coq",
+    "export_smt": "checks.export_smt",
     **dict.fromkeys(("combine", "scale", "reparametrise", "regularise", "weaken", "bridge"), "core.calculus"),
     **dict.fromkeys(
         (

@@ -192,6 +192,29 @@ def power(p: Polynomial, n: int) -> Polynomial:
     return result
 
 
+RATIONAL_VALUES = {
+    "exp": {0: Fraction(1)},
+    "log": {1: Fraction(0)},
+    "log1p": {0: Fraction(0)},
+    "sqrt": {0: Fraction(0), 1: Fraction(1)},
+    "tanh": {0: Fraction(0)},
+    "sigmoid": {0: Fraction(1, 2)},
+    "bump": {0: Fraction(1, 4)},
+}
+"""Values of functions at numbers, where these are rational."""
+
+
+def known_value(f: str, x: Polynomial) -> Polynomial | None:
+    """``f(x)`` as a number, if ``x`` is one and the value is in the table."""
+    if x and set(x) != {()}:
+        return None
+    c = x.get((), Fraction(0))
+    value = RATIONAL_VALUES.get(f, {}).get(c)
+    if f in ("relu", "step", "abs"):
+        value = {"relu": max(c, Fraction(0)), "step": Fraction(c > 0), "abs": abs(c)}[f]
+    return None if value is None else constant(value)
+
+
 def key_of(p: Polynomial) -> str:
     """A text that two polynomials share if and only if they are equal."""
     return "+".join(f"{c}*{'*'.join(f'{a}^{e}' for a, e in m)}" for m, c in sorted(p.items())) or "0"
@@ -225,6 +248,8 @@ def expand(e: Rows, swap: Mapping[str, Polynomial] | None = None) -> Polynomial:
             pair = _quotient(outer[row[1]], inner[row[1]], inner[row[2]], leaf)
         elif op == "dd":
             pair = leaf(difference_key(row[1], row[2], inner[row[3]], inner[row[4]]))
+        elif len(row) == 2 and (value := known_value(op, inner[row[1]])) is not None:
+            pair = (value, value)
         else:
             pair = leaf(f"{op}({';'.join(key_of(inner[i]) for i in row[1:])})")
         outer.append(pair[0])
@@ -254,25 +279,37 @@ def function_key(f: str, x: Polynomial) -> str:
     return f"{f}({key_of(x)})"
 
 
-def slope(f: str, v: str) -> Polynomial:
-    """``f'(v)`` for a variable ``v``, as a polynomial in atoms.
+def value_at(f: str, x: Polynomial) -> Polynomial:
+    """``f(x)``: a number where that is known, else an atom."""
+    number = known_value(f, x)
+    return atom(function_key(f, x)) if number is None else number
+
+
+def inverse(x: Polynomial) -> Polynomial:
+    """``1/x``: a number for a number, else an atom.
+
+    Raises:
+        CheckError: for zero.
+    """
+    if not x:
+        raise CheckError(STEP, "a division by zero")
+    return constant(1 / x[()]) if set(x) == {()} else atom(f"inv({key_of(x)})")
+
+
+def slope(f: str, x: Polynomial) -> Polynomial:
+    """``f'(x)`` for a variable or a number ``x``, as a polynomial in atoms.
 
     Raises:
         CheckError: for a function that second differences are not used with.
     """
-    x = atom(v)
-
-    def value(g: str, y: Polynomial = x) -> Polynomial:
-        return atom(function_key(g, y))
-
     if f in ("exp", "softplus", "sigmoid"):
-        return value({"exp": "exp", "softplus": "sigmoid", "sigmoid": "bump"}[f])
+        return value_at({"exp": "exp", "softplus": "sigmoid", "sigmoid": "bump"}[f], x)
     if f == "tanh":
-        return plus(constant(1), power(value("tanh"), 2), -1)
+        return plus(constant(1), power(value_at("tanh", x), 2), -1)
     if f == "log":
-        return atom(f"inv({key_of(x)})")
+        return inverse(x)
     if f == "log1p":
-        return atom(f"inv({key_of(plus(constant(1), x))})")
+        return inverse(plus(constant(1), x))
     if f == "bump":
-        return plus({}, times(value("bump"), value("tanh", plus({}, x, Fraction(1, 2)))), -1)
+        return plus({}, times(value_at("bump", x), value_at("tanh", plus({}, x, Fraction(1, 2)))), -1)
     raise CheckError(STEP, f"second differences of {f} are not supported")

@@ -22,27 +22,32 @@ _T, _R = "t'", "r'"
 def substitution(form: dict[str, Any], curve: Rows | None, slack: Rows) -> dict[str, Polynomial]:
     """What stands for which atom: ``u``, functions of ``u`` and ``y``."""
     u, v, y, order = form["u"], form["v"], form["y"], form["order"]
-    t = ex.atom(_T)
-    swap = {u: ex.plus(ex.atom(v), t)}
+    t, x = ex.atom(_T), pivot(v)
+    swap = {u: ex.plus(x, t)}
     used = {row[0] for rows in (slack, curve or []) for row in rows} & set(ex.DIFFERENTIABLE)
     # Only differences that the matrix mentions; others would be atoms that cannot cancel.
     named = {row[1] for rows in form["matrix"] for row in rows if row[0] == "dd"}
     for f in sorted(used & named):
-        q = ex.atom(ex.difference_key(f, order, ex.atom(u), ex.atom(v)))
+        q = ex.atom(ex.difference_key(f, order, ex.atom(u), x))
         if order == 2:
-            q = ex.plus(ex.slope(f, v), ex.times(q, t))
-        at_v = ex.atom(ex.function_key(f, ex.atom(v)))
-        swap[ex.function_key(f, ex.atom(u))] = ex.plus(at_v, ex.times(q, t))
+            q = ex.plus(ex.slope(f, x), ex.times(q, t))
+        swap[ex.function_key(f, ex.atom(u))] = ex.plus(ex.value_at(f, x), ex.times(q, t))
     if y is not None:
         swap[y] = ex.plus(_at(curve, v), ex.atom(_R), -1)
     return swap
 
 
-def _at(curve: Rows | None, v: str) -> Polynomial:
-    """``s(v)`` as a polynomial: the curve with its variable renamed."""
+def pivot(v: str | Fraction) -> Polynomial:
+    """The second variable, or the number in its place."""
+    return ex.constant(v) if isinstance(v, Fraction) else ex.atom(v)
+
+
+def _at(curve: Rows | None, v: str | Fraction) -> Polynomial:
+    """``s(v)`` as a polynomial: the curve with its variable replaced."""
     if curve is None:
         raise CheckError(STEP, "r = s(v) - y needs the activation s, which is not stored")
-    return ex.expand([("var", v) if row == ("var", "t") else row for row in curve])
+    row_of_v = ("const", v) if isinstance(v, Fraction) else ("var", v)
+    return ex.expand([row_of_v if row == ("var", "t") else row for row in curve])
 
 
 def check(form: dict[str, Any], curve: Rows | None, slack: Rows) -> list[Rows]:

@@ -1,8 +1,7 @@
 """Interval evaluation of expressions on many boxes, with NumPy: the checker's own arithmetic.
 
-An interval is a pair of arrays; a NaN as an end means that nothing is known on that side, and no test accepts it. Sums
-and products are moved outward by ``2^-52`` of their size, which leaves exact zeros alone; products with a power of two are
-exact. ``exp``, ``expm1``, ``log`` and ``log1p`` are NumPy's, trusted within 8 units in the last place (or 2^-1022), like
+An interval is a pair of arrays; a NaN as an end means that nothing is known on that side, and no test accepts it. Inexact sums
+and products are moved outward by ``2^-52`` of their size, which leaves zeros alone; products with a power of two are exact. ``exp``, ``expm1``, ``log`` and ``log1p`` are NumPy's, trusted within 8 units in the last place (or 2^-1022), like
 everywhere in the checker.
 """
 
@@ -34,8 +33,15 @@ def _out(lo: Array, hi: Array, extra: Any = 0.0) -> Pair:
 
 
 def add(x: Pair, y: Pair) -> Pair:
-    """``x + y``; a sum of floats that is zero is exactly zero, and sums below 2^-1021 are exact."""
-    return _out(x[0] + y[0], x[1] + y[1])
+    """``x + y``; ends that are exact sums (Knuth's TwoSum finds no error) are kept, sums below 2^-1021 are always exact."""
+    return _end(x[0], y[0], -1.0), _end(x[1], y[1], 1.0)
+
+
+def _end(a: Array, b: Array, side: float) -> Array:
+    s = a + b
+    part = s - a
+    inexact = (a - (s - part)) + (b - part) != 0
+    return s + side * (np.abs(s) * _EPS * inexact)
 
 
 def neg(x: Pair) -> Pair:
@@ -222,7 +228,7 @@ def slope(f: str, x: Pair, order: int) -> Pair:
         return np.where(x[0] > 0, 1.0, low), np.where(x[1] < 0, low, 1.0)
     if f == "tanh":
         th = function("tanh", x)
-        first = sub(one, square(th))
+        first = _clip(sub(one, square(th)), 0.0, 1.0)
         if order == 1:
             return first
         if order == 2:

@@ -63,6 +63,13 @@ def _constant(value: Any, path: str) -> tuple[str, Fraction]:
     return _name(value[0], path), _rational(value[1], path)
 
 
+def _pivot(value: Any, path: str) -> str | Fraction:
+    """A variable's name, or a number."""
+    if isinstance(value, str) and ex.NAME.fullmatch(value):
+        return value
+    return _rational(value, path)
+
+
 _factor = record(of=ex.rows, power=integer(1, 64))
 _document = record(
     format=choice(FORMAT),
@@ -78,7 +85,7 @@ _document = record(
     form=optional(
         record(
             u=_name,
-            v=_name,
+            v=_pivot,
             y=optional(_name),
             order=choice(1, 2),
             matrix=items(ex.rows, 1, 3),
@@ -223,7 +230,7 @@ def requirements(parsed: dict[str, Any]) -> list[ex.Rows] | None:
         return None
     known = {n for n, _, _ in parsed["variables"]}
     form = parsed["form"]
-    wanted = {form["u"], form["v"], *([form["y"]] if form["y"] is not None else [])}
+    wanted = {n for n in (form["u"], form["v"], form["y"]) if isinstance(n, str)}
     for rows in (*form["matrix"], *(f["of"] for part in form["factors"] for f in part)):
         wanted |= ex.variables(rows)
     if not wanted <= known:

@@ -240,7 +240,7 @@ def test_text_of_library_and_checker_mean_the_same():
     import math
 
     functions = {
-        "softplus": lambda t: math.log1p(math.exp(t)), "sigmoid": lambda t: 1 / (1 + math.exp(-t)), "tanh": math.tanh, "exp": math.exp,
+        "softplus": lambda t: math.log1p(math.exp(t)), "sigmoid": lambda t: 1 / (1 + math.exp(-t)), "tanh": math.tanh, "exp": math.exp, "log": math.log,
         "bump": lambda t: math.exp(t) / (1 + math.exp(t)) ** 2, "relu": lambda t: max(t, 0), "step": lambda t: float(t > 0),
     }  # fmt: skip
     rng = random.Random(0)

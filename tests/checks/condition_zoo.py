@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import proxyconvex as pc
 
 
@@ -81,6 +83,15 @@ TRUE = {
     "swish": swish,
     "strict": strict,
     "convex-exp": exponential,
+    "exp-at-0": lambda: pc.reduced(lambda a, exp: exp(a) - 1 - a - a**2 / 4, a=(-1, 1)),
+    "tanh-at-0": lambda: pc.reduced(lambda a, tanh: a * tanh(a) - tanh(a) ** 2, a=(-5, 5)),
+    "log-at-1": lambda: pc.reduced(lambda a, log: a - 1 - log(a), a=("1/4", 4)),
+    "label-at-0": lambda: pc.reduced(
+        lambda a, y, s: (s(a) - y) ** 2 + a * (s(a) - Fraction(1, 2)),
+        activation="sigmoid",
+        a=(-2, 2),
+        y=(0, 1),
+    ),
     "convex-square": lambda: bregman("square"),
 }
 FALSE = {
@@ -89,6 +100,7 @@ FALSE = {
     "tanh": p3,
     "convex-tanh": lambda: bregman("tanh"),
     "smooth-softplus": lambda: smooth("0.2475"),
+    "exp-at-0": lambda: pc.reduced(lambda a, exp: exp(a) - 1 - a - 0.37 * a**2, a=(-1, 1)),
     "swish": lambda: swish("0.08"),
     "leaky": lambda: leaky("0.01"),
     "strict": lambda: pc.reduced(lambda a, b: 2.249 - a * b, a=(-1, 1.5), b=(-1, 1.5)),

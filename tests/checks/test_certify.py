@@ -71,11 +71,12 @@ def evaluate_with_differences(e, x):
     nodes = [n for n in topological(e) if n.op == "dd"]
     for i, node in enumerate(nodes):
         f, order, u, v = node.args
-        at = [evaluate(Expression(f, variable("z")), {"z": x[w.args[0]]}) for w in (u, v)]
-        t = x[u.args[0]] - x[v.args[0]]
+        left, right = evaluate(u, x), evaluate(v, x) if v.op == "var" else flint.arb(int(v.args[0]))
+        at = [evaluate(Expression(f, variable("z")), {"z": w}) for w in (left, right)]
+        t = left - right
         q = (at[0] - at[1]) / t
         if order == 2:
-            q = (q - evaluate(derivative(Expression(f, variable("z")), "z"), {"z": x[v.args[0]]})) / t
+            q = (q - evaluate(derivative(Expression(f, variable("z")), "z"), {"z": right})) / t
         values[f"d{i}"] = q
     plain = rebuild(e, lambda n: variable(f"d{nodes.index(n)}") if n in nodes else None)
     return evaluate(plain, values)

@@ -13,7 +13,7 @@ import numpy as np
 from proxyconvex_checker import boxes_verify, document
 
 from ..core.errors import InvalidInputError
-from ..core.expressions import instructions
+from ..core.expression_rows import instructions
 from ..core.reduced import MEAN, RIDGE, ReducedCondition
 from .certify_rewrite import Plan
 

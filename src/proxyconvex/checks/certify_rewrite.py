@@ -14,6 +14,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
+import numpy as np
+
+from ..core.arithmetics import evaluate
 from ..core.errors import InvalidInputError
 from ..core.expressions import (
     Expression,
@@ -22,6 +25,7 @@ from ..core.expressions import (
     power,
     substitute,
     topological,
+    unary,
     unary_derivative,
     variable,
 )
@@ -40,7 +44,7 @@ class Plan:
 
     Attributes:
         u: name of the variable with ``t = u - v``.
-        v: name of the other one.
+        v: name of the other one, or a number such as ``"0"`` (the residual then vanishes at ``u = 0``).
         y: name of the variable with ``r = s(v) - y``, or None if the form is in ``t`` alone.
         order: 1 if first divided differences serve, 2 if second ones are needed.
         matrix: ``(M_tt, M_tr, M_rr)``; only ``(M_tt,)`` without ``y``.
@@ -67,6 +71,15 @@ class Plan:
         return f"the slack is a quadratic form in {small} with coefficients in {how} divided differences"
 
 
+PIVOTS = ("0", "1", "-1")
+"""Numbers that are tried in the place of the second variable."""
+
+
+def pivot(condition: ReducedCondition, v: str) -> Expression:
+    """The second variable, or the number, as an expression."""
+    return variable(v) if v in condition.variables else lift(Fraction(v))
+
+
 def _functions_at(e: Expression, name: str) -> set[str]:
     x = variable(name)
     return {n.op for n in topological(e) if n.op in DIFFERENTIABLE and n.args[0] == x}
@@ -81,11 +94,14 @@ def _swap(
     condition: ReducedCondition, e: Expression, u: str, v: str, y: str | None, order: int
 ) -> dict[Expression, Polynomial]:
     """What stands for which atom after the substitution."""
-    eu, ev = variable(u), variable(v)
+    eu, ev = variable(u), pivot(condition, v)
     t = algebra.atom(T)
-    swap: dict[Expression, Polynomial] = {eu: algebra.add(algebra.atom(ev), t)}
-    for f in sorted(_functions_at(e, u) & (_functions_at(e, v) | _curve_functions(condition))):
-        at_v = algebra.polynomial(Expression(f, ev))
+    swap: dict[Expression, Polynomial] = {eu: algebra.add(algebra.polynomial(ev), t)}
+    functions = _functions_at(e, u)
+    if v in condition.variables:
+        functions &= _functions_at(e, v) | _curve_functions(condition)
+    for f in sorted(functions):
+        at_v = algebra.polynomial(unary(f, ev))
         q = algebra.atom(difference(f, order, eu, ev))
         if order == 2:
             q = algebra.add(algebra.polynomial(unary_derivative(f, ev)), algebra.multiply(q, t))
@@ -160,9 +176,9 @@ def _plan(
     form = quadratic(algebra.polynomial(e, _swap(condition, e, u, v, y, order)))
     if form is None:
         return None
-    back = {"t'": variable(u) - variable(v)}
+    back = {"t'": variable(u) - pivot(condition, v)}
     if y is not None and condition.curve is not None:
-        back["r'"] = substitute(condition.curve, {"t": variable(v)}) - variable(y)
+        back["r'"] = substitute(condition.curve, {"t": pivot(condition, v)}) - variable(y)
     tt, tr, rr = form
     if y is None:
         if tr or rr:
@@ -174,6 +190,17 @@ def _plan(
     factors = tuple(tuple((substitute(f, back), n) for f, n in _split(part, nonnegative)) for part in parts)
     entries = (tt,) if y is None else form
     return Plan(u, v, y, order, tuple(substitute(algebra.expression(m), back) for m in entries), factors)
+
+
+def _vanishes(condition: ReducedCondition, e: Expression, u: str, v: str, y: str | None) -> bool:
+    """Whether the residual looks like zero where ``t = 0`` (and ``r = 0``): a filter, so that few forms are tried in vain."""
+    rng = np.random.default_rng(0)
+    x = {k: rng.uniform(float(lo), float(hi), 4) for k, (lo, hi) in condition.variables.items()}
+    scale = np.max(np.abs(evaluate(e, x)))
+    x[u] = x[v] if v in x else np.full(4, float(v))
+    if y is not None and condition.curve is not None:
+        x[y] = np.broadcast_to(evaluate(condition.curve, {"t": x[u]}), 4)
+    return not np.max(np.abs(evaluate(e, x))) > 1e-9 * (1 + scale)
 
 
 def _simple(plan: Plan) -> tuple[int, int]:
@@ -191,16 +218,19 @@ def plans(condition: ReducedCondition, nonnegative: Callable[[Expression], bool]
     found: list[Plan] = []
     inside = _inside(e)
     for u in condition.variables:
-        for v in condition.variables:
-            if u == v:
+        for v in (*condition.variables, *PIVOTS):
+            if u == v or (
+                v in PIVOTS and not condition.variables[u][0] <= Fraction(v) <= condition.variables[u][1]
+            ):
                 continue
             ys = [
                 y
                 for y in condition.variables
                 if y not in (u, v) and y not in inside and condition.curve is not None
             ]
+            labels = [y for y in (None, *ys) if _vanishes(condition, e, u, v, y)]
             for order in (1, 2):
-                for y in (None, *ys):
+                for y in labels:
                     try:
                         made = _plan(condition, e, u, v, y, order, nonnegative)
                     except InvalidInputError:
@@ -214,9 +244,9 @@ def plans(condition: ReducedCondition, nonnegative: Callable[[Expression], bool]
 
 def residual(plan: Plan, condition: ReducedCondition) -> Expression:
     """The quadratic form as an expression of the variables (equal to the slack; for tests)."""
-    t = variable(plan.u) - variable(plan.v)
+    t = variable(plan.u) - pivot(condition, plan.v)
     total = plan.matrix[0] * power(t, 2)
     if plan.y is not None and condition.curve is not None:
-        r = substitute(condition.curve, {"t": variable(plan.v)}) - variable(plan.y)
+        r = substitute(condition.curve, {"t": pivot(condition, plan.v)}) - variable(plan.y)
         total = total + lift(2) * plan.matrix[1] * t * r + plan.matrix[2] * power(r, 2)
     return total

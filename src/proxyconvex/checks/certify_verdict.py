@@ -127,7 +127,7 @@ def holds(condition: ReducedCondition, plan: Plan | None, state: State, delta: F
     where = f"for all {condition.where}"
     given = ", ".join(f"{k} = {_plain(v)}" for k, v in condition.constants.items())
     sentence = (
-        f"The slack is >= {bound} {where}{' with ' + given if given else ''}, equality included: proved on {state.boxes:,} boxes in "
+        f"The slack is >= {bound} {where}{' with ' + given if given else ''}, equality included: proved by examining {state.boxes:,} boxes in "
         f"{state.seconds:.3g} s with outward rounding; {how}.{lift}"
     )
     return Certification(
@@ -147,7 +147,9 @@ def falsified(
     value = upper_float(ends[1])
     sentence = f"The slack is negative, at most {value:.6g}, at {where} (confirmed in ball arithmetic)."
     witness = {"point": point, "slack": (lower_float(ends[0]), value)}
-    return Certification(Status.FALSIFIED, sentence, Evidence.PROVED, witness, condition, boxes, seconds, how)
+    return Certification(
+        Status.FALSIFIED, sentence, Evidence.CERTIFIED, witness, condition, boxes, seconds, how
+    )
 
 
 def _plain(x: Fraction) -> str:

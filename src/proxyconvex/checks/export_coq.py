@@ -343,9 +343,14 @@ def export_coq(
             "verdict", certification.status.name, "a verdict HOLDS by boxes with delta = 0"
         )
     plan, target = certification.plan, Path(path)
+    if plan is not None and plan.v not in condition.variables:
+        raise InvalidInputError(
+            "certificate", plan.sentence, "a form about two variables", "Check it with proxyconvex verify."
+        )
     if plan is not None:
         gaps = [gap] if gap is not None else [_gap(condition, plan, part) for part in (6, 12, 24)]
         candidates = [plan, *plans(condition, lambda e: e.op in ("sigmoid", "bump", "exp", "softplus", "dd"))]
+        candidates = [p for p in candidates if p.v in condition.variables]
         plan, gap = next(
             ((p, g) for g in gaps for p in candidates if _promising(condition, p, g)), (None, None)
         )

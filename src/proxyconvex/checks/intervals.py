@@ -8,6 +8,7 @@ outward by one or two units in the last place. Proofs: ``docs/checks/certify.md`
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -175,6 +176,10 @@ class Own:
 def _scaled(x: Any, c: float, side: float) -> Any:
     """``c x`` rounded towards ``side``; kept where TwoProd finds no error."""
     p = x * c
+    if abs(math.frexp(c)[0]) == 0.5:
+        # A power of two: exact unless the result is subnormal; an infinity becomes NaN (inf * 0).
+        size = np.abs(p)
+        return p + side * (size * 0.0 + 2.0**-1074 * ((size < 2.0**-1000) & (x != 0)))
     high = x * _SPLIT
     high = high - (high - x)
     low = x - high

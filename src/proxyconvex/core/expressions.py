@@ -2,7 +2,7 @@
 
 An `Expression` is a node of a directed acyclic graph over rational constants and named variables. It is made by ring
 operations and the functions below, evaluated in floats, NumPy, JAX, Fractions, rational intervals or ball arithmetic
-by `arithmetics`, differentiated by `derivative`, and stored as a list of instructions by `instructions`.
+by `arithmetics`, differentiated by `derivative`, and stored by `expression_rows`.
 """
 
 from __future__ import annotations
@@ -190,14 +190,22 @@ def binary(op: str, x: Any, y: Any) -> Expression:
     return Expression(op, a, b)
 
 
+RATIONAL_VALUES = {
+    ("exp", 0): Fraction(1), ("log", 1): Fraction(0), ("log1p", 0): Fraction(0), ("sqrt", 0): Fraction(0), ("sqrt", 1): Fraction(1),
+    ("tanh", 0): Fraction(0), ("sigmoid", 0): Fraction(1, 2), ("bump", 0): Fraction(1, 4),
+}  # fmt: skip
+
+
 def unary(op: str, x: Any) -> Expression:
-    """A function of one argument; ring operations on constants are folded."""
+    """A function of one argument; folded where its value at a constant is known to be rational."""
     a = lift(x)
     if a.op == "const" and op in ("neg", "abs", "relu", "step"):
         p = a.args[0]
         return lift({"neg": -p, "abs": abs(p), "relu": max(p, Fraction(0)), "step": Fraction(p > 0)}[op])
     if op == "neg" and a.op == "neg":
         return a.args[0]
+    if a.op == "const" and (op, a.args[0]) in RATIONAL_VALUES:
+        return lift(RATIONAL_VALUES[op, a.args[0]])
     return Expression(op, a)
 
 
@@ -351,42 +359,7 @@ def unary_derivative(op: str, x: Expression) -> Expression:
     return rules[op]()
 
 
-# --- storing and printing ------------------------------------------------------------------------------------------
-
-
-def instructions(e: Expression) -> list[list[Any]]:
-    """The expression as a list ``[op, argument, ...]``; arguments are positions in the list, names, exponents or "p/q"."""
-    order = topological(e)
-    index = {node: i for i, node in enumerate(order)}
-    rows: list[list[Any]] = []
-    for node in order:
-        if node.op == "const":
-            rows.append(["const", str(node.args[0])])
-        else:
-            rows.append([node.op, *(index[x] if isinstance(x, Expression) else x for x in node.args)])
-    return rows
-
-
-def from_instructions(rows: list[list[Any]]) -> Expression:
-    """The expression that `instructions` stored.
-
-    Raises:
-        InvalidInputError: if the rows are not such a list.
-    """
-    built: list[Expression] = []
-    for row in rows:
-        op, args = row[0], row[1:]
-        if op == "const":
-            built.append(lift(str(args[0])))
-        elif op == "var":
-            built.append(variable(str(args[0])))
-        elif op == "pow":
-            built.append(Expression("pow", built[args[0]], int(args[1])))
-        elif op in UNARY or op in BINARY:
-            built.append(Expression(op, *(built[i] for i in args)))
-        else:
-            raise InvalidInputError("instruction", row, ", ".join((*UNARY, *BINARY, "const", "var", "pow")))
-    return built[-1]
+# --- printing ------------------------------------------------------------------------------------------
 
 
 def show(e: Expression, limit: int = 2000) -> str:

@@ -17,12 +17,11 @@ import numpy as np
 
 from .arithmetics import evaluate
 from .errors import InvalidInputError
+from .expression_rows import from_instructions, instructions
 from .expressions import (
     HELPERS,
     Expression,
     derivative,
-    from_instructions,
-    instructions,
     lift,
     names,
     power,

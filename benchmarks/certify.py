@@ -27,7 +27,7 @@ import numpy as np
 import proxyconvex as pc
 from environment import environment
 from proxyconvex.checks.certify import Problem, certify
-from proxyconvex.checks.certify_search import CHUNK, Limits, State, search, threads
+from proxyconvex.checks.certify_search import CHUNK, Limits, State, search, serial
 from proxyconvex_checker import verify
 
 
@@ -152,7 +152,7 @@ def throughput() -> dict[str, Any]:
     task = Problem.make(flat(), 0, "own").task(None)
     whole = Problem.make(flat(), 0, "own")
     a, b = time.perf_counter(), time.process_time()
-    state = search(task, State(whole.lo, whole.hi), Limits(20, 3_000_000, threads(2)))
+    state = search(task, State(whole.lo, whole.hi), Limits(20, 3_000_000, serial))
     wall, cpu = time.perf_counter() - a, time.process_time() - b
     result["branch_and_bound"] = {
         "boxes": state.boxes,
@@ -167,7 +167,7 @@ def checker(folder: Path) -> dict[str, Any]:
     """Verification time of certificates with many boxes: one by subdivision alone, one with a quadratic form."""
     results = {}
     for name, condition, splits in (("subdivision", moderate(), 17), ("quadratic_form", p2(), 17)):
-        verdict = certify(condition, jobs=2, seconds=60)
+        verdict = certify(condition, seconds=60)
         codes = (
             refined(verdict.codes, condition.dimension, 2**splits)
             if len(verdict.codes) < 2 * 10**5

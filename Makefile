@@ -44,7 +44,7 @@ demo: install
 	@echo "Open runs/demo/report.html"
 
 test: full
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: dev
 	$(BIN)/ruff check src tests benchmarks examples

@@ -29,6 +29,7 @@ NOTE = "<!-- Written by `make table` from benchmarks/results/families; do not ed
 # Every row of the table: data set, family and further options of `proxyconvex audit`.
 AUDITS: tuple[tuple[str, str, str], ...] = (
     ("digits:0,1", "leaky-relu-hinge", ""),
+    ("wine:0,1", "leaky-relu-hinge", ""),
     ("breast-cancer", "leaky-relu-hinge", ""),
     ("digits:0,1", "leaky-relu-noise", "--width 64 --slope 0.5 --method sgd --steps 1000000"),
     ("breast-cancer", "leaky-relu-noise", "--width 64 --slope 0.5 --method sgd --steps 1000000"),
@@ -36,6 +37,7 @@ AUDITS: tuple[tuple[str, str, str], ...] = (
     ("linnerud:weight", "single-neuron", ""),
     ("digits:0,1", "two-layer-ntk", ""),
     ("breast-cancer", "two-layer-ntk", ""),
+    ("digits:even-odd", "two-layer-ntk", ""),
     ("digits:0,1", "tangent", ""),
     ("breast-cancer", "tangent", ""),
     ("diabetes", "tangent", ""),
@@ -51,6 +53,7 @@ AUDITS: tuple[tuple[str, str, str], ...] = (
     ("wine", "three-layer", ""),
     ("diabetes", "three-layer", ""),
     ("diabetes", "classical", ""),
+    ("breast-cancer", "classical", ""),
 )
 
 WORDS = {

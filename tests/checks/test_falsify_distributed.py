@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -55,3 +59,23 @@ def test_without_dask_the_extra_is_named(monkeypatch):
     condition = pc.BoundedBelow(-1, f=_hidden, region=pc.Ball(np.zeros(3), 4.0))
     with pytest.raises(pc.InvalidInputError, match=r"proxyconvex\[dask\]"):
         pc.falsify(condition, jobs=2, budget=20_000)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        ("pc.reduced(lambda a, b, s: (s(a) - s(b)) * (a - b), activation='tanh', a=(-4, 4), b=(-4, 4))", "HOLDS", 0),
+        ("pc.BoundedBelow(1, f=lambda w: w @ w, region=pc.Ball(np.zeros(3), 4.0))", "FALSIFIED", 1),
+    ],
+    ids=["branch and bound", "search"],
+)  # fmt: skip
+def test_the_command_runs_on_a_cluster(client, tmp_path, body, status, code):
+    (tmp_path / "mine.py").write_text(f"import numpy as np\nimport proxyconvex as pc\n\ncond = {body}\n")
+    address = client.scheduler.address
+    run = subprocess.run(
+        [sys.executable, "-m", "proxyconvex.cli", "check", "mine.py:cond", "--scheduler", address, "--json"],
+        capture_output=True, text=True, cwd=tmp_path, check=False, timeout=300,
+    )  # fmt: skip
+    assert run.returncode == code, run.stderr
+    assert json.loads(run.stdout)["status"] == status

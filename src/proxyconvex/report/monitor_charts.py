@@ -51,8 +51,9 @@ def charts(summary: Summary) -> list[Chart]:
 
 def _loss(s: Summary) -> Chart | None:
     series = [_series(s, "loss", "loss of the step's batch", "run")]
-    for c in s.log.header["comparators"]:
-        series.append(_series(s, "tangent_loss", f"tangent loss at v = {c} (U1)", "promise", c))
+    for k, c in enumerate(s.log.header["comparators"]):
+        role = ("promise", "good", "second")[k % 3]
+        series.append(_series(s, "tangent_loss", f"tangent loss at v = {c} (U1)", role, c))
     return _chart(
         "loss", "Loss", "The loss of each recorded step's own batch (not of all data, unless the run is full-batch).", "loss", series
     )  # fmt: skip

@@ -93,6 +93,18 @@ def test_progress_near_miss():
         assert pc.audit(changed, run).consistent is ok
 
 
+def test_where_nothing_is_certified_nothing_but_the_distance_is_claimed():
+    made = pc.plan(
+        toy("binary"), family="deep-relu", activation="softplus", depth=2, width=16, output_scale=1.0, steps=5
+    )
+    assert made.guarantee.vacuous
+    assert made.guarantee.bound == 1.0
+    (premise,) = made.guarantee.premises
+    assert premise.name == "start-distance"
+    assert premise.value >= np.linalg.norm(made.initial - made.comparator) > 0
+    assert pc.audit(made, pc.run(made)).consistent
+
+
 def test_certified_promise_of_a_smooth_deep_network(tmp_path):
     made = pc.plan(toy("binary"), family="deep-relu", activation="softplus", depth=2, width=16)
     g = made.guarantee

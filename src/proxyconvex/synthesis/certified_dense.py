@@ -93,7 +93,9 @@ def _attempt(network, x, y, direction, gain, limit: int) -> _Made:  # type: igno
     n, start, head = len(y), network.initial(x.shape[1]), network.output_weights()[:, 0]
     positive = gain[gain > 0]
     least = float(np.median(positive)) if positive.size else 1.0
-    best: _Made = (start + direction, n + 1, 0.0, 0.0, 0.0, math.inf, limit + 1)
+    best: _Made = (
+        start + direction, n + 1, 0.0, 0.0, distance_upper(start, start + direction), math.inf, limit + 1,
+    )  # fmt: skip
     for factor in (2.0, 5.0, 12.0, 30.0):
         v = start + direction * (factor * math.log(2 * n) / least)
         radius = distance_upper(start, v)
@@ -150,10 +152,14 @@ def _plan(dataset, preprocessing, x, network, made: _Made, tried, limit: int, fr
         if proved
         else f"Nothing is proved for this network at output scale {network.output_scale:g}: every row may be wrong."
     )
-    premises = (
-        PremiseRecord("start-distance", f"||w_0 - V|| <= R = {show(radius)}.", Evidence.CERTIFIED, PROXYCONVEX_NOTES, radius),
+    distance = PremiseRecord(
+        "start-distance", f"||w_0 - V|| <= R = {show(radius)}.", Evidence.CERTIFIED, PROXYCONVEX_NOTES, radius
+    )
+    # Where nothing is proved, nothing but the distance is claimed; an error of at most 100% needs no premise.
+    premises = (distance,) if not proved else (
+        distance,
         PremiseRecord(
-            "tangent-margins", f"On Ball(V, R) the tangent margins against V are at least q_i, with S_k(q) >= {level:.6g} for k = {k} "
+            "tangent-margins", f"On Ball(V, R) the tangent margins against V are at least q_i, with S_k(q) >= {show(level, lower=True)} for k = {k} "
             "(Hessian bound by recursion over the layers).", Evidence.CERTIFIED, PROXYCONVEX_NOTES, level,
         ),
         PremiseRecord("gradient-norm", f"On Ball(V, R) ||grad N|| <= G = {show(gradient)} for every row.", Evidence.CERTIFIED, PROXYCONVEX_NOTES, gradient),

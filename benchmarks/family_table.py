@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,8 @@ def number(x: float | None, up: bool = False) -> str:
         return "0"
     digits = 2 - math.floor(math.log10(abs(x)))
     factor = 10.0**digits
-    value = math.ceil(x * factor * (1 - 1e-12)) / factor if up else round(x * factor) / factor
+    # Exactly: a product of floats could fall on the wrong side of a whole number.
+    value = (math.ceil(Fraction(x) * Fraction(factor)) if up else round(x * factor)) / factor
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 

@@ -14,6 +14,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from proxyconvex_checker.claims import show
+
 from .checks.falsify_load import load_condition, user_error
 from .core.errors import InvalidInputError
 from .core.evidence import Status, Verdict
@@ -172,7 +174,7 @@ class Session:
         if self.talk:
             self.err.print(
                 f"[red]Counterexample[/] after {self.elapsed:.2f} s: {escape(_cut(verdict.witness['reproduce'], 200))} is at most "
-                f"{verdict.witness['slack_upper']:.6g} ({verdict.witness['confirmed_by']}). Making it simpler ..."
+                f"{show(verdict.witness['slack_upper'])} ({verdict.witness['confirmed_by']}). Making it simpler ..."
             )
 
     def _line(self) -> Any:
@@ -239,7 +241,7 @@ def _show(out: Console, verdict: Any, session: Session, target: str, note: str) 
     if verdict.status is Status.FALSIFIED and "confirmed_by" in w:
         for name, value in _short_point(w):
             out.print(f"  {escape(name)} = {escape(value)}")
-        out.print(f"  slack at most {w['slack_upper']:.6g} < 0, by {w['confirmed_by']}")
+        out.print(f"  slack at most {show(w['slack_upper'])} < 0, by {w['confirmed_by']}")
         if w["does_not_matter"]:
             out.print(f"  does not seem to matter: {escape(_cut(', '.join(w['does_not_matter']), 200))}")
         out.print(

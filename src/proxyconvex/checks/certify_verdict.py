@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from proxyconvex_checker.claims import show
+
 from ..core.arithmetics import evaluate
 from ..core.errors import InvalidInputError
 from ..core.evidence import Evidence, Status, Verdict
@@ -145,7 +147,7 @@ def falsified(
         raise InvalidInputError("witness", point, "a point where the slack is certainly negative")
     where = ", ".join(f"{k} = {_plain(v)}" for k, v in point.items())
     value = upper_float(ends[1])
-    sentence = f"The slack is negative, at most {value:.6g}, at {where} (confirmed in ball arithmetic)."
+    sentence = f"The slack is negative, at most {show(value)}, at {where} (confirmed in ball arithmetic)."
     witness = {"point": point, "slack": (lower_float(ends[0]), value)}
     return Certification(
         Status.FALSIFIED, sentence, Evidence.CERTIFIED, witness, condition, boxes, seconds, how

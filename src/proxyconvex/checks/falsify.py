@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from proxyconvex_checker.claims import show
+
 from ..core.errors import InvalidInputError
 from ..core.evidence import Evidence, Status, Verdict
 from ..core.premises import Premise
@@ -152,7 +154,7 @@ def _falsified(
     where = _at(problem, arguments, nonzero)
     sentence = (
         f"This is false, with its constants as given: {problem.statement.rstrip('.')}. {where[0].upper()}{where[1:]} the slack is at most "
-        f"{confirmation.upper:.6g} < 0 ({confirmation.how})."
+        f"{show(confirmation.upper)} < 0 ({confirmation.how})."
     )
     if names:
         sentence += f" It does not seem to matter what {', '.join(names)} {'is' if len(names) == 1 else 'are'} (each of {tries} other values tried, wherever inside the region, violates it too)."

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
+from proxyconvex_checker.claims import show
+
 from ..core.errors import InvalidInputError
 from ..core.guarantee import Alternative
 from ..families.dense_family import DenseFamily
@@ -171,7 +173,7 @@ def _facts(setting: Setting) -> tuple[dict[str, float], tuple[str, ...]]:
         floor, trivial = least_eigenvalue(kernel), float(np.var(setting.y) / 2)
         return (
             {"lambda_min": floor, "trivial_loss": trivial},
-            (f"Least eigenvalue of the tangent kernel at w_0: at least {floor:.4g} ({p:,} parameters). Predicting the mean has loss "
+            (f"Least eigenvalue of the tangent kernel at w_0: at least {show(floor, lower=True, digits=4)} ({p:,} parameters). Predicting the mean has loss "
              f"{trivial:.4g}.",),
         )  # fmt: skip
     return {}, (f"{p:,} parameters.",)

@@ -26,8 +26,8 @@ import numpy as np
 
 import proxyconvex as pc
 from environment import environment
-from proxyconvex.checks.certify import Problem, certify
-from proxyconvex.checks.certify_search import CHUNK, Limits, State, search, serial
+from proxyconvex.checks.certify.certify import Problem, certify
+from proxyconvex.checks.certify.search import CHUNK, Limits, State, search, serial
 from proxyconvex_checker import verify
 
 
@@ -173,7 +173,7 @@ def checker(folder: Path) -> dict[str, Any]:
             if len(verdict.codes) < 2 * 10**5
             else verdict.codes
         )
-        from proxyconvex.checks import certify_document
+        from proxyconvex.checks.certify import document as certify_document
 
         raw = certify_document.accepted(condition, verdict.plan, codes, verdict.delta)
         path = certify_document.write(raw, folder / f"{name}.json")

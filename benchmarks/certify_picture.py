@@ -11,7 +11,7 @@ import numpy as np
 
 import proxyconvex as pc
 from certify import p2
-from proxyconvex_checker import boxes_verify
+from proxyconvex_checker.boxes import verify as boxes_verify
 
 SIZE, CELLS, LEFT, TOP = 440, 44, 60, 40
 

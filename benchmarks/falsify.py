@@ -26,8 +26,8 @@ import numpy as np
 
 import proxyconvex as pc
 from environment import environment
-from proxyconvex.checks.falsify import problem_of
-from proxyconvex.checks.falsify_search import Search
+from proxyconvex.checks.falsify.falsify import problem_of
+from proxyconvex.checks.falsify.search import Search
 from proxyconvex.checks.zoo import Specimen, zoo
 
 FRESH = """

@@ -7,7 +7,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from proxyconvex_checker.claims import show
+from proxyconvex_checker.claims.promise import show
 
 WHAT = {
     "best-iterate-error": "error of the best iterate, every run",

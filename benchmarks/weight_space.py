@@ -20,8 +20,8 @@ import numpy as np
 
 import proxyconvex as pc
 from environment import environment
-from proxyconvex.checks import weight_attack
-from proxyconvex_checker import weight_point
+from proxyconvex.checks.weights import attack as weight_attack
+from proxyconvex_checker.weights import point as weight_point
 
 ROUNDS = 7
 

@@ -102,7 +102,7 @@ def test_the_walker_sees_a_wrong_import(file: str, line: str, wrong: bool) -> No
 
 
 # Imported inside a function, used where it is installed, and nothing depends on it.
-OPTIONAL = {"boxes_library.py": "flint"}
+OPTIONAL = {"library.py": "flint"}
 
 
 @pytest.mark.parametrize("path", CHECKER_FILES, ids=lambda p: p.name)

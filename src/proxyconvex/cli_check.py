@@ -14,9 +14,9 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from proxyconvex_checker.claims import show
+from proxyconvex_checker.claims.promise import show
 
-from .checks.falsify_load import load_condition, user_error
+from .checks.falsify.load import load_condition, user_error
 from .core.errors import InvalidInputError
 from .core.evidence import Status, Verdict
 from .core.reduced import ReducedCondition
@@ -144,7 +144,7 @@ class Session:
         """The verdict."""
         verdict = self._search()
         if verdict.status is not Status.FALSIFIED and self.reduced:
-            from .checks.certify import certify
+            from .checks.certify.certify import certify
 
             left = 60.0 if self.seconds is None else max(1.0, self.seconds - self.elapsed)
             with self._line() as report:
@@ -158,7 +158,7 @@ class Session:
         return verdict
 
     def _search(self) -> Verdict:
-        from .checks.falsify import falsify
+        from .checks.falsify.falsify import falsify
 
         limit = None if self.seconds is None else self.seconds / 4 if self.reduced else self.seconds
         evaluations = None if limit is None or self.reduced else 10**9

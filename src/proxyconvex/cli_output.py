@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from proxyconvex_checker.claims import show
+from proxyconvex_checker.claims.promise import show
 
 from .core.guarantee import Alternative
 from .report.summary import method_line
@@ -113,7 +113,7 @@ def print_families(console: Console) -> None:
 
 def print_theorems(console: Console) -> None:
     """The theorems with their premises, promises and sources, then the forms a certificate can state, by family."""
-    from proxyconvex_checker.claim_table import CLAIMS
+    from proxyconvex_checker.claims.table import CLAIMS
 
     from .core.references import REFERENCES
     from .core.theorems import THEOREMS

@@ -19,8 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from . import claims, document, initial, preprocessing
-from .claim_table import CLAIMS
+from . import document, initial, preprocessing
+from .claims import promise as claims
+from .claims.table import CLAIMS
 from .errors import CheckError
 
 WINDOW = Fraction(1, 10**9)
@@ -363,8 +364,8 @@ STEPS: tuple[tuple[str, Callable[[_State], str]], ...] = (
 
 
 OTHER_FORMATS = {
-    "proxyconvex-box-certificate": "boxes_verify",
-    "proxyconvex-weight-certificate": "weight_certificate",
+    "proxyconvex-box-certificate": "boxes.verify",
+    "proxyconvex-weight-certificate": "weights.certificate",
 }
 """Formats with their own steps: the module has ``STEPS`` and ``start(path, raw)``."""
 

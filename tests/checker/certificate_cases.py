@@ -10,8 +10,9 @@ import numpy as np
 
 from proxyconvex.core.evidence import Evidence
 from proxyconvex.core.methods import SGD, ConstantStep, GradientDescent, Method, NormalisedStep
-from proxyconvex_checker import claim_table, initial, preprocessing, rounding
-from proxyconvex_checker.claims import Claim, Premise
+from proxyconvex_checker import initial, preprocessing, rounding
+from proxyconvex_checker.claims import table as claim_table
+from proxyconvex_checker.claims.promise import Claim, Premise
 from proxyconvex_checker.errors import CheckError
 from proxyconvex_checker.verify import FAMILIES, FamilyRules
 

@@ -21,9 +21,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "checks"))
 import condition_zoo as zoo  # noqa: E402
 
 import proxyconvex as pc  # noqa: E402
-from proxyconvex.checks import certify_document  # noqa: E402
-from proxyconvex.checks.certify import certify  # noqa: E402
-from proxyconvex_checker import boxes_expressions, boxes_verify, document  # noqa: E402
+from proxyconvex.checks.certify import document as certify_document  # noqa: E402
+from proxyconvex.checks.certify.certify import certify  # noqa: E402
+from proxyconvex_checker import document
+from proxyconvex_checker.boxes import expressions as boxes_expressions  # noqa: E402
+from proxyconvex_checker.boxes import verify as boxes_verify
 from proxyconvex_checker.verify import verify  # noqa: E402
 
 MUTATIONS = 2_000
@@ -73,7 +75,7 @@ def test_command_line_dispatches_on_the_format(certificates, tmp_path, capsys):
 
 
 def test_an_isolated_checker_without_flint_accepts(certificates, tmp_path):
-    shutil.copytree(Path(boxes_verify.__file__).parent, tmp_path / "proxyconvex_checker")
+    shutil.copytree(Path(boxes_verify.__file__).parents[1], tmp_path / "proxyconvex_checker")
     path = certify_document.write(certificates["softplus-neuron"], tmp_path / "out.json")
     script = (
         "import sys; sys.path.insert(0, sys.argv[1]); sys.modules['flint'] = None; import proxyconvex_checker.__main__ as m; "
@@ -212,7 +214,7 @@ def test_forged_certificates_of_false_conditions(certificates, tmp_path, name):
         if true is None
         else boxes_verify.unpack(true["tree"]["data"], true["tree"]["nodes"])
     )
-    from proxyconvex.checks.certify_rewrite import plans
+    from proxyconvex.checks.certify.rewrite import plans
 
     for plan in [*plans(false, lambda e: True), None]:
         for codes in (tree, np.array([8], np.uint8), np.array([10], np.uint8), np.array([11], np.uint8)):

@@ -19,8 +19,9 @@ import numpy as np
 import pytest
 from certificate_damage import Certificate, at, copy_of, leaves, objects
 
-from proxyconvex_checker import claims, document
-from proxyconvex_checker.claim_table import CLAIMS
+from proxyconvex_checker import document
+from proxyconvex_checker.claims import promise as claims
+from proxyconvex_checker.claims.table import CLAIMS
 from proxyconvex_checker.verify import verify
 
 MUTATIONS = 2_000

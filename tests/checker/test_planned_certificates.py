@@ -11,8 +11,9 @@ from certificate_damage import Certificate
 from proxyconvex.core.references import REFERENCES
 from proxyconvex.report import certificate
 from proxyconvex.synthesis.plan import plan
-from proxyconvex_checker import claims, document
-from proxyconvex_checker.claim_table import CLAIMS
+from proxyconvex_checker import document
+from proxyconvex_checker.claims import promise as claims
+from proxyconvex_checker.claims.table import CLAIMS
 from proxyconvex_checker.verify import verify
 
 SETTINGS = {

@@ -16,9 +16,10 @@ import pytest
 from certificate_damage import at, dotted, leaves, objects
 
 import proxyconvex as pc
-from proxyconvex_checker import document, weight_claims
+from proxyconvex_checker import document
 from proxyconvex_checker.initial import array_digest
 from proxyconvex_checker.verify import verify
+from proxyconvex_checker.weights import claims as weight_claims
 
 MUTATIONS = 600
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import proxyconvex as pc
-from proxyconvex.checks import certify_rewrite as rewrite
-from proxyconvex.checks.certify import certify
-from proxyconvex.checks.certify_search import CHUNK, Progress
+from proxyconvex.checks.certify import rewrite
+from proxyconvex.checks.certify.certify import certify
+from proxyconvex.checks.certify.search import CHUNK, Progress
 from proxyconvex.core.evidence import Evidence, Status
 
 
@@ -203,7 +203,7 @@ def test_threads_change_nothing():
 @pytest.mark.slow
 def test_dask_gives_the_same_tree(monkeypatch):
     distributed = pytest.importorskip("distributed", reason="dask is not installed")
-    from proxyconvex.checks import certify_search
+    from proxyconvex.checks.certify import search as certify_search
 
     monkeypatch.setattr(certify_search, "CHUNK", CHUNK // 16)
     here = certify(hard(), jobs=1)

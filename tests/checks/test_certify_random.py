@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import proxyconvex as pc
-from proxyconvex.checks.certify import certify
+from proxyconvex.checks.certify.certify import certify
 from proxyconvex.core.evidence import Status
 from proxyconvex_checker.verify import verify
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import proxyconvex as pc
-from proxyconvex.checks.certify import certify
-from proxyconvex.checks.export_coq import coq_text, export_coq
-from proxyconvex.checks.export_smt import export_smt, smt_text
+from proxyconvex.checks.certify.certify import certify
+from proxyconvex.checks.certify.export_coq import coq_text, export_coq
+from proxyconvex.checks.certify.export_smt import export_smt, smt_text
 
 
 def neuron_with_room():

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from proxyconvex.checks import falsify_balls
-from proxyconvex.checks.falsify_balls import Unsupported, enclose
+from proxyconvex.checks.falsify import balls as falsify_balls
+from proxyconvex.checks.falsify.balls import Unsupported, enclose
 from proxyconvex.core.numbers import Interval, exp, log
 
 RNG = np.random.default_rng(0)

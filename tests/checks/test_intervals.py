@@ -8,12 +8,12 @@ import flint
 import numpy as np
 import pytest
 
-from proxyconvex.checks import intervals_elementary as elementary
-from proxyconvex.checks.certify_program import Program
-from proxyconvex.checks.intervals import arithmetic
+from proxyconvex.checks.certify.program import Program
+from proxyconvex.checks.intervals import elementary
+from proxyconvex.checks.intervals.arrays import arithmetic
 from proxyconvex.core.arithmetics import evaluate
 from proxyconvex.core.expressions import HELPERS, Expression, variable
-from proxyconvex_checker import boxes_intervals as theirs
+from proxyconvex_checker.boxes import intervals as theirs
 
 NAMES = ("exp", "log", "log1p", "softplus", "sigmoid", "bump", "tanh")
 LOG2_16 = float(np.log(2) / 16)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import proxyconvex as pc
-from proxyconvex.checks.falsify import problem_of
-from proxyconvex.checks.shrink import Shrinker, cost, costs, simpler_values
+from proxyconvex.checks.falsify.falsify import problem_of
+from proxyconvex.checks.falsify.shrink import Shrinker, cost, costs, simpler_values
 
 
 def test_the_cost_orders_numbers_as_people_do():

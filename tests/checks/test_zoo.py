@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from proxyconvex.checks.falsify import problem_of
-from proxyconvex.checks.falsify_search import Search
+from proxyconvex.checks.falsify.falsify import problem_of
+from proxyconvex.checks.falsify.search import Search
 from proxyconvex.checks.zoo import Specimen, zoo
 from proxyconvex.core.conditions import GradientGrowth, Noise, ProxyConvexity, ProxyPL, Smooth
 from proxyconvex.core.reduced import ReducedCondition

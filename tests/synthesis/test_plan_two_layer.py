@@ -12,11 +12,11 @@ from proxyconvex.core.errors import InvalidInputError
 from proxyconvex.core.evidence import Evidence
 from proxyconvex.core.methods import ConstantStep, NormalisedStep
 from proxyconvex.data import Dataset, Preprocessing, load
-from proxyconvex.synthesis import plan_two_layer_ntk as planner
-from proxyconvex.synthesis import plan_two_layer_tangent as tangent_module
 from proxyconvex.synthesis import tangent_svm
-from proxyconvex.synthesis.plan_two_layer_ntk import plan_two_layer_ntk as plan
-from proxyconvex.synthesis.plan_two_layer_options import step_seconds
+from proxyconvex.synthesis.two_layer import plan as planner
+from proxyconvex.synthesis.two_layer import tangent as tangent_module
+from proxyconvex.synthesis.two_layer.options import step_seconds
+from proxyconvex.synthesis.two_layer.plan import plan_two_layer_ntk as plan
 from proxyconvex_checker import CheckError, margins, two_layer_ntk
 
 

@@ -10,8 +10,8 @@ import weight_oracles as oracle
 from scipy.optimize import linprog
 
 import proxyconvex as pc
-from proxyconvex_checker import weight_flips
 from proxyconvex_checker.errors import CheckError
+from proxyconvex_checker.weights import flips as weight_flips
 
 RELUS = [pc.Activation("relu"), pc.Activation("leaky-relu", 0.3)]
 named = pytest.mark.parametrize("act", RELUS, ids=lambda a: a.name)

@@ -7,9 +7,10 @@ import pytest
 import weight_oracles as oracle
 
 import proxyconvex as pc
-from proxyconvex.checks.layer_bounds import loss_hessian_bound
-from proxyconvex_checker import weight_layers, weight_norms
+from proxyconvex.checks.weights.layer_bounds import loss_hessian_bound
 from proxyconvex_checker.activations import Activation as Checked
+from proxyconvex_checker.weights import layers as weight_layers
+from proxyconvex_checker.weights import norms as weight_norms
 
 SMOOTH = [pc.Activation("softplus", 0.0, 2.0), pc.Activation("smooth-leaky", 0.2, 3.0)]
 ALL = [*SMOOTH, pc.Activation("leaky-relu", 0.3), pc.Activation("relu")]

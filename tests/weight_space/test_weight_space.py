@@ -7,8 +7,11 @@ import pytest
 import weight_oracles as oracle
 
 import proxyconvex as pc
-from proxyconvex.checks import weight_attack
-from proxyconvex_checker import weight_loss, weight_margins, weight_point, weight_two_layer
+from proxyconvex.checks.weights import attack as weight_attack
+from proxyconvex_checker.weights import loss as weight_loss
+from proxyconvex_checker.weights import margins as weight_margins
+from proxyconvex_checker.weights import point as weight_point
+from proxyconvex_checker.weights import two_layer as weight_two_layer
 
 ACTIVATIONS = [
     pc.Activation("relu"),

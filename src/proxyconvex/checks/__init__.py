@@ -1,1 +1,1 @@
-"""Falsification and certification of conjectured conditions (to come)."""
+"""Falsification, certification and estimation of conditions: one folder per question."""

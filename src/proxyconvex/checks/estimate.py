@@ -19,10 +19,10 @@ from ..core.errors import InvalidInputError
 from ..core.evidence import Evidence
 from ..core.premises import Constant, Premise
 from ..core.regions import checked_point
-from .candidates import random_points, structured_points
-from .candidates_regions import flat
 from .estimate_constants import STRONGER, checked_name, critical_values
-from .falsify_parameters import ParameterProblem
+from .falsify.candidates import random_points, structured_points
+from .falsify.candidates_regions import flat
+from .falsify.parameters import ParameterProblem
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -165,7 +165,7 @@ def curvature_lower(f: Callable[[Any], Any], w: Any, *, iterations: int = 50, se
     import jax
     import jax.flatten_util
 
-    from .falsify_balls import Unsupported, enclose
+    from .falsify.balls import Unsupported, enclose
 
     point = checked_point("w", w)
     with jax.enable_x64(True):

@@ -11,7 +11,7 @@ import numpy as np
 from ..core.conditions import BoundedBelow, GradientGrowth, Noise, ProxyConvexity, ProxyPL, Smooth
 from ..core.errors import InvalidInputError
 from ..core.premises import Constant, Premise
-from .falsify_parameters import ParameterProblem
+from .falsify.parameters import ParameterProblem
 
 # +1: a larger constant is the stronger claim. 0: neither (each point allows an interval of exponents).
 if TYPE_CHECKING:

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from proxyconvex_checker import claims, document, initial
+from proxyconvex_checker import document, initial
 from proxyconvex_checker import verify as _check
-from proxyconvex_checker.claim_table import CLAIMS
+from proxyconvex_checker.claims import promise as claims
+from proxyconvex_checker.claims.table import CLAIMS
 from proxyconvex_checker.verify import CERTIFICATE, Result
 
 from ..core.errors import InvalidInputError

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float
 
 from proxyconvex_checker import CheckError, dense, margins
-from proxyconvex_checker.claims import show
+from proxyconvex_checker.claims.promise import show
 from proxyconvex_checker.rounding import to_float_down, to_float_up
 
 from ..core.errors import InvalidInputError

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from proxyconvex_checker import CheckError, margins, rounding
-from proxyconvex_checker.claims import show
+from proxyconvex_checker.claims.promise import show
 from proxyconvex_checker.rounding import to_float_down, to_float_up
 
 from ..core.errors import InvalidInputError
@@ -25,9 +25,9 @@ from ..core.methods import ConstantStep, GradientDescent, NormalisedStep
 from ..core.references import FREI_GU_2021, PROXYCONVEX_NOTES
 from ..families import losses
 from ..families.tangent_margin import TangentMargin
-from .plan_two_layer_tangent import largest_level, least_k
 from .tangent_directions import Setting, largest_eigenvalue, mean_loss, regression, separators
 from .tangent_run import MOST, rehearse
+from .two_layer.tangent import largest_level, least_k
 
 RESERVE = 0.75
 """Share of every tangent margin towards the comparator at w0 that is asked for along the run."""

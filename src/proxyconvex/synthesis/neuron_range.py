@@ -20,7 +20,7 @@ from ..core.reduced import ReducedCondition, reduced
 from ..families.links import Link
 
 if TYPE_CHECKING:
-    from ..checks.certify_tightest import Bracket
+    from ..checks.certify.tightest import Bracket
     from .plan_types import Plan
 
 ALPHAS = (Fraction(1, 8), Fraction(1, 5), Fraction(1, 4), Fraction(3, 10), Fraction(3, 8))
@@ -94,7 +94,7 @@ def range_constant(plan: Plan, alphas: Iterable[Any] = ALPHAS, seconds: float = 
     link = getattr(plan.family, "activation", None)
     if not isinstance(link, Link):
         raise InvalidInputError("plan", plan.family.name, "a plan of the family single-neuron")
-    from ..checks.certify import tightest
+    from ..checks.certify.certify import tightest
 
     b = plan.features @ plan.comparator[0]
     reach = plan.derived["R"] * float(np.linalg.norm(plan.features, axis=1).max())

@@ -19,7 +19,7 @@ from .plan_types import Plan
 
 # Module and function of each planner; imported on use, because the solvers they need are slow to import.
 PLANNERS = {
-    "two-layer-ntk": ("plan_two_layer_ntk", "plan_two_layer_ntk"),
+    "two-layer-ntk": ("two_layer.plan", "plan_two_layer_ntk"),
     "classical": ("plan_classical", "plan_classical"),
     "leaky-relu-hinge": ("plan_leaky_relu_hinge", "plan_leaky_relu_hinge"),
     "single-neuron": ("plan_single_neuron", "plan_single_neuron"),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from proxyconvex_checker import claims
-from proxyconvex_checker.claim_table import CLAIMS
+from proxyconvex_checker.claims import promise as claims
+from proxyconvex_checker.claims.table import CLAIMS
 
 from ..core.evidence import Evidence
 from ..core.guarantee import Guarantee, PremiseRecord

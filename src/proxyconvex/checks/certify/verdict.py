@@ -1,0 +1,189 @@
+"""The answer of `certify`: a verdict with its proof, in words and as a document."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from proxyconvex_checker.claims.promise import show
+
+from ...core.arithmetics import evaluate
+from ...core.errors import InvalidInputError
+from ...core.evidence import Evidence, Status, Verdict
+from ...core.intervals import lower, lower_float, upper, upper_float
+from ...core.reduced import ReducedCondition
+from .rewrite import Plan
+from .search import State
+
+
+@dataclass(frozen=True)
+class Certification(Verdict):
+    """A `Verdict` about a reduced condition, with what it rests on.
+
+    Attributes:
+        condition: what was examined.
+        boxes: boxes examined.
+        seconds: time it took.
+        method: how it was decided, a sentence.
+        delta: the proved bound is ``slack >= -delta`` (None if no bound was proved).
+        plan: the quadratic form that was used, if one was.
+        codes: the tree of the proof, one byte a node (None if there is none to write).
+    """
+
+    condition: ReducedCondition | None = None
+    boxes: int = 0
+    seconds: float = 0.0
+    method: str = ""
+    delta: Fraction | None = None
+    plan: Plan | None = None
+    codes: np.ndarray | None = None
+
+    def document(self) -> dict[str, Any]:
+        """The certificate as JSON data.
+
+        Raises:
+            InvalidInputError: if nothing was proved by boxes.
+        """
+        from . import document as certify_document
+
+        if self.codes is None or self.condition is None or self.delta is None:
+            raise InvalidInputError(
+                "certificate", self.status.name, "a verdict HOLDS that was reached by boxes",
+                "Only such a proof can be written down and checked again; this verdict has none.",
+            )  # fmt: skip
+        return certify_document.accepted(self.condition, self.plan, self.codes, self.delta)
+
+    def write(self, path: str | os.PathLike[str]) -> Path:
+        """Write the certificate for `proxyconvex verify`; it is checked before it is written."""
+        from . import document as certify_document
+
+        return certify_document.write(self.document(), path)
+
+
+def rounded(x: Fraction) -> str:
+    """A rational as a short text that is not below it."""
+    return f"{float(upper_float(x)):.6g}" if x else "0"
+
+
+def confirmed(condition: ReducedCondition, point: Mapping[str, Fraction]) -> tuple[Fraction, Fraction] | None:
+    """Exact bounds on a slack that is certainly negative at a point of the ranges, else None.
+
+    In ball arithmetic at 256 bits where python-flint is installed, else with rational intervals.
+    """
+    if not condition.contains(point):
+        return None
+    try:
+        ends = _by_balls(condition, point)
+    except ImportError:
+        try:
+            value = evaluate(condition.closed, dict(point))
+        except InvalidInputError:
+            return None
+        ends = lower(value), upper(value)
+    return ends if ends is not None and ends[1] < 0 else None
+
+
+def _by_balls(condition: ReducedCondition, point: Mapping[str, Fraction]) -> tuple[Fraction, Fraction] | None:
+    import flint
+
+    with flint.ctx.workprec(256):
+        balls = {k: flint.arb(flint.fmpq(v.numerator, v.denominator)) for k, v in point.items()}
+        value = evaluate(condition.closed, balls)
+        if not value.is_finite():
+            return None
+        ends = []
+        for end in (value.lower(), value.upper()):
+            m, e = end.man_exp()
+            ends.append(Fraction(int(m)) * Fraction(2) ** int(e))
+    return ends[0], ends[1]
+
+
+def simple_witness(condition: ReducedCondition, x: np.ndarray) -> dict[str, Fraction] | None:
+    """A point near ``x`` with as simple coordinates as still refute, or None if not even ``x`` does."""
+    point = {}
+    for (name, (lo, hi)), value in zip(condition.variables.items(), x.tolist(), strict=True):
+        point[name] = min(max(Fraction(value), lo), hi)
+    if confirmed(condition, point) is None:
+        return None
+    for name in point:
+        exact = point[name]
+        for denominator in (1, 2, 4, 8, 10, 100, 1000):
+            trial = {**point, name: Fraction(round(exact * denominator), denominator)}
+            if confirmed(condition, trial) is not None:
+                point = trial
+                break
+    return point
+
+
+def holds(condition: ReducedCondition, plan: Plan | None, state: State, delta: Fraction) -> Certification:
+    """The verdict of a finished branch and bound."""
+    how = "by subdivision alone" if plan is None else f"{plan.sentence}, positive semi-definite on every box"
+    bound = "0" if delta == 0 else f"-{rounded(delta)}"
+    lift = f" {condition.lift}" if condition.lift and delta == 0 else ""
+    where = f"for all {condition.where}"
+    given = ", ".join(f"{k} = {_plain(v)}" for k, v in condition.constants.items())
+    sentence = (
+        f"The slack is >= {bound} {where}{' with ' + given if given else ''}, equality included: proved by examining {state.boxes:,} boxes in "
+        f"{state.seconds:.3g} s with outward rounding; {how}.{lift}"
+    )
+    return Certification(
+        Status.HOLDS, sentence, Evidence.CERTIFIED, {}, condition, state.boxes, state.seconds, how, delta, plan,
+        np.concatenate(state.tree),
+    )  # fmt: skip
+
+
+def falsified(
+    condition: ReducedCondition, point: dict[str, Fraction], boxes: int, seconds: float, how: str
+) -> Certification:
+    """The verdict of a confirmed violation."""
+    ends = confirmed(condition, point)
+    if ends is None:
+        raise InvalidInputError("witness", point, "a point where the slack is certainly negative")
+    where = ", ".join(f"{k} = {_plain(v)}" for k, v in point.items())
+    value = upper_float(ends[1])
+    sentence = f"The slack is negative, at most {show(value)}, at {where} (confirmed in ball arithmetic)."
+    witness = {"point": point, "slack": (lower_float(ends[0]), value)}
+    return Certification(
+        Status.FALSIFIED, sentence, Evidence.CERTIFIED, witness, condition, boxes, seconds, how
+    )
+
+
+def _plain(x: Fraction) -> str:
+    return str(x) if len(str(x)) <= 12 else repr(float(x)) if Fraction(float(x)) == x else str(x)
+
+
+def undecided(
+    condition: ReducedCondition, state: State, floor: float, box: list[tuple[float, float]] | None
+) -> Certification:
+    """The verdict of a spent budget: what is proved nevertheless, and the worst box."""
+    names = list(condition.variables)
+    shown = (
+        ""
+        if box is None
+        else ", ".join(f"{n} in [{a:.6g}, {b:.6g}]" for n, (a, b) in zip(names, box, strict=True))
+    )
+    delta = Fraction(-floor) if np.isfinite(floor) and floor < 0 else Fraction(0) if floor >= 0 else None
+    weaker = (
+        f"It holds up to -delta: slack >= -{rounded(delta)} is proved for all {condition.where}; between that and 0 nothing is decided"
+        if delta is not None
+        else "No lower bound on the slack was found either"
+    )
+    sentence = (
+        f"The budget of {state.seconds:.3g} s and {state.boxes:,} boxes is spent with {len(state.lo):,} boxes open. {weaker}. "
+        f"Worst open box: {shown}."
+    )
+    witness = {
+        "box": dict(zip(names, box, strict=True)) if box else {},
+        "lower_bound": floor,
+        "open": len(state.lo),
+    }
+    return Certification(
+        Status.INCONCLUSIVE, sentence, Evidence.CERTIFIED if delta is not None else Evidence.ASSUMED, witness,
+        condition, state.boxes, state.seconds, "", delta,
+    )  # fmt: skip

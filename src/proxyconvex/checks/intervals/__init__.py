@@ -1,0 +1,1 @@
+"""Interval arithmetic on arrays with outward rounding, and an optional library behind the same interface."""

@@ -1,0 +1,1 @@
+"""What holds for a network on a whole ball of its weights."""

@@ -1,0 +1,1 @@
+"""Planner of the two-layer network near its initialisation (F4)."""

@@ -1,0 +1,1 @@
+"""Certificates of conditions: a subdivision of the box of variables, every leaf proved again."""

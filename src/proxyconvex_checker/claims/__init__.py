@@ -1,0 +1,1 @@
+"""What each theorem promises, restated on purpose from its premises."""

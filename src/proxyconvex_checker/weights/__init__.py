@@ -1,0 +1,1 @@
+"""Certificates of networks on balls of weights."""

@@ -81,6 +81,7 @@ class FamilyRules:
     Attributes:
         derive: ``(theorem, X, y, W0, activation, comparator, params) -> certified numbers``.
         initial: ``(family fields, d) -> W0``, the initial weights.
+        from_rows: ``(family fields, X, y) -> W0`` in place of ``initial``, where they depend on the rows.
         comparator_shape: ``(width, d) -> shape`` of the stored comparator.
         tasks: the kinds of targets it speaks of: ``"binary"``, ``"regression"``, ``"multiclass"``.
     """
@@ -89,12 +90,26 @@ class FamilyRules:
     initial: Callable[[dict[str, Any], int], np.ndarray]
     comparator_shape: Callable[[int, int], tuple[int, ...]]
     tasks: tuple[str, ...] = ("binary",)
+    from_rows: Callable[[dict[str, Any], np.ndarray, np.ndarray], np.ndarray] | None = None
+
+    def start(self, family: dict[str, Any], x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """The initial weights for these rows."""
+        return self.initial(family, x.shape[1]) if self.from_rows is None else self.from_rows(family, x, y)
 
 
 FAMILIES = {
     "leaky-relu-noise": FamilyRules(_lazily("leaky_relu_noise"), initial.normal, lambda width, d: (d,)),
     "classical": FamilyRules(
         _lazily("classical"), initial.normal, lambda width, d: (width, d), ("regression", "binary")
+    ),
+    "rank-one": FamilyRules(
+        _lazily("secant"), initial.normal, lambda width, d: (1, d), ("regression",), initial.leading_direction
+    ),
+    "phase-retrieval": FamilyRules(
+        _lazily("secant"), initial.normal, lambda width, d: (1, d), ("regression",), initial.from_intensities
+    ),
+    "linear-network": FamilyRules(
+        _lazily("linear_network"), initial.second_layer, lambda width, d: (width, d + 1), ("regression", "binary")
     ),
     "leaky-relu-hinge": FamilyRules(_lazily("leaky_relu_hinge"), initial.normal, lambda width, d: (d,)),
     "single-neuron": FamilyRules(
@@ -222,7 +237,7 @@ def _initial(state: _State) -> str:
         )
     if family["width"] * state.features.shape[1] > document.MAX_ENTRIES:
         raise CheckError("initial weights", f"more than {document.MAX_ENTRIES} weights")
-    state.initial = FAMILIES[family["name"]].initial(family, state.features.shape[1])
+    state.initial = FAMILIES[family["name"]].start(family, state.features, state.targets)
     if initial.array_digest(state.initial) != family["initial_sha256"]:
         raise CheckError(
             "initial weights",

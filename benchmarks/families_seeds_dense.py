@@ -1,7 +1,7 @@
 """The dense families over 20 seeds of initial weights: is anything violated? Raw numbers to results/families_seeds_dense.json.
 
-    python benchmarks/families_seeds_dense.py                       # what is missing of 20 seeds each
-    python benchmarks/families_seeds_dense.py --only "deep-relu digits {}" --again
+python benchmarks/families_seeds_dense.py                       # what is missing of 20 seeds each
+python benchmarks/families_seeds_dense.py --only "deep-relu digits {}" --again
 """
 
 from __future__ import annotations

@@ -131,7 +131,10 @@ def run(cases: tuple[Case, ...], out: Path, description: str) -> None:
         partial.replace(arguments.out)
         spent = time.perf_counter() - started
         left = spent / (k + 1) * (len(due) - k - 1)
-        print(f"[{k + 1}/{len(due)}, {left / 60:.0f} min left] {case.name} seed {seed}: {runs[-1]['seconds']['all']:.1f} s", flush=True)
+        print(
+            f"[{k + 1}/{len(due)}, {left / 60:.0f} min left] {case.name} seed {seed}: {runs[-1]['seconds']['all']:.1f} s",
+            flush=True,
+        )
     for case in chosen:
         if case.name in by_name:
             print(describe(by_name[case.name]), flush=True)

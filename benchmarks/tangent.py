@@ -115,10 +115,14 @@ def peak_memory_mb() -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--large", action="store_true")
-    parser.add_argument("--memory-mb", type=int, default=MEMORY // 2**20, help="with --large: memory for two blocks")
+    parser.add_argument(
+        "--memory-mb", type=int, default=MEMORY // 2**20, help="with --large: memory for two blocks"
+    )
     arguments = parser.parse_args()
     document = json.loads(OUT.read_text()) if OUT.exists() else {}
     document |= {"blockwise_2000": large(arguments.memory_mb)} if arguments.large else small(arguments.pairs)

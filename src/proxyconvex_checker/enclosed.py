@@ -58,7 +58,7 @@ class Enclosed:
         return Enclosed(value, add_up(div_up(self.error, n), np.spacing(np.abs(value))))
 
     @property
-    def T(self) -> Enclosed:  # noqa: N802
+    def T(self) -> Enclosed:
         """The transpose."""
         return Enclosed(self.value.T, self.error.T)
 

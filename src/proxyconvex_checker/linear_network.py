@@ -108,7 +108,9 @@ def derive(
     m = low * reach**2
     L = top * (rational(float(norm_upper(w0))) + radius) ** 2 + sqrt_upper(2 * top * gap)
     if not m * radius**2 > 8 * gap:
-        raise CheckError(STEP, f"m rho^2 = {float(m * radius**2):.4g} is not above 8 (f(w_0) - f*) = {float(8 * gap):.4g}")
+        raise CheckError(
+            STEP, f"m rho^2 = {float(m * radius**2):.4g} is not above 8 (f(w_0) - f*) = {float(8 * gap):.4g}"
+        )
     if not rational(params["eta"]) * L <= 1:
         raise CheckError(STEP, f"eta L exceeds 1: eta = {params['eta']!r}, L <= {float(L):.6g}")
     power = rational(params["eta"]) * m * params["T"]

@@ -182,7 +182,9 @@ def contraction(neuron: Neuron, params: dict[str, Any], found: Curvature) -> Num
         raise CheckError(STEP, f"the step size {params['eta']!r} is too long for these constants")
     q, push = sqrt_upper(max(square, Fraction(0))), eta * rational(found.noise)
     if not (q < 1 and q * R + push <= R):
-        raise CheckError(STEP, "the gradient at the comparator is too large for the iterates to stay in the ball")
+        raise CheckError(
+            STEP, "the gradient at the comparator is too large for the iterates to stay in the ball"
+        )
     # q^T <= exp(-T (1 - q^2) / 2).
     power = exp_rational(-min(params["T"] * (1 - square) / 2, Fraction(700)))[1]
     reach = min(power, Fraction(1)) * R + push / (1 - q)

@@ -219,7 +219,9 @@ class PhaseRetrieval(Factored):
     """Phase retrieval from intensities ``y = <x, z>^2``."""
 
     name: ClassVar[str] = "phase-retrieval"
-    title: ClassVar[str] = "Restricted secant inequality: phase retrieval from Gaussian measurements (problem of `classical`)"
+    title: ClassVar[str] = (
+        "Restricted secant inequality: phase retrieval from Gaussian measurements (problem of `classical`)"
+    )
     references: ClassVar[tuple[Reference, ...]] = (
         FREI_GU_2021,
         CANDES_LI_SOLTANOLKOTABI_2015,

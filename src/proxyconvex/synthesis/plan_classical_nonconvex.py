@@ -96,7 +96,7 @@ def _spectral_plan(
 ) -> Plan:
     """The step with the smallest certified contraction, and enough steps."""
     m, L, mu = float(curvature.m), float(curvature.L), float(curvature.mu)
-    eta = min(m / ((L - mu) * m + L * mu), 2 / (L - mu) if L > mu else math.inf) * (1 - 1e-9)
+    eta = min(m / ((L - mu) * m + L * mu), 2 / (L - mu) if mu < L else math.inf) * (1 - 1e-9)
     if steps is None:
         shrink = 2 * eta * m - eta**2 * ((L - mu) * m + L * mu)
         square = float(np.sum((pieces.initial - pieces.comparator) ** 2))
@@ -155,12 +155,8 @@ def _measured(
     rng = np.random.Generator(np.random.PCG64([options.seed, 1]))
     x = rng.standard_normal((count, len(signal)))
     words = f"row {row + 1} of {dataset.name} from {count} Gaussian measurements (seed {options.seed})"
-    measured = Dataset(
-        words, x, (x @ signal) ** 2, source=f"{dataset.source}; {words}", task="regression"
-    )
-    as_it_is = Preprocessing(
-        tuple(range(len(signal))), center=False, scale="none", unit_norm=False, bias=0.0
-    )
+    measured = Dataset(words, x, (x @ signal) ** 2, source=f"{dataset.source}; {words}", task="regression")
+    as_it_is = Preprocessing(tuple(range(len(signal))), center=False, scale="none", unit_norm=False, bias=0.0)
     family = PhaseRetrieval(1.0 if options.init_scale is None else options.init_scale, options.seed)
     initial = family.start(measured.raw, measured.targets)
     sign = 1.0 if initial[0] @ signal >= 0 else -1.0
@@ -226,7 +222,9 @@ def plan_linear_network(dataset: Dataset, options: Options) -> Plan:
         params["eta"] = (1 - 1e-9) / linear_network.derive("PLnet", *pieces.given, params)["L"]
         derived = linear_network.derive("PLnet", *pieces.given, params)
     except CheckError as error:
-        raise InvalidInputError("init_scale", scale, "a start with a certified ball", error.message) from error
+        raise InvalidInputError(
+            "init_scale", scale, "a start with a certified ball", error.message
+        ) from error
     return pieces.plan("PLnet", params, derived)
 
 

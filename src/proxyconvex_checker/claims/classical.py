@@ -46,8 +46,6 @@ def _risk(premises: tuple[Premise, ...], lower: tuple[str, ...], integers: tuple
     )
 
 
-
-
 def _near_solution(promise: str, params: tuple[str, ...]) -> Claim:
     """Gradient descent in the ball around the comparator that the start is on, by the restricted secant inequality."""
     return Claim(

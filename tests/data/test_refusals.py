@@ -24,7 +24,10 @@ TABLES = {
     "word among numbers": ("a,b,label\n1,3,x\n3,oops,y\n5,4,x\n", "column 'b', row 2 = 'oops'.*holds text"),
     "nan written out": ("a,b,label\n1,3,x\nNaN,2,y\n5,4,x\n", "column 'a', row 2 = nan.*--drop-missing"),
     "nan in small letters": ("a,b,label\n1,3,x\nnan,2,y\n5,4,x\n", "column 'a', row 2 = nan.*--drop-missing"),
-    "nan with a sign": ("a,b,label\n1,3,x\n2,4,y\n5, -NAN,x\n", "column 'b', row 3 = nan.*Missing values or NaN: 1"),
+    "nan with a sign": (
+        "a,b,label\n1,3,x\n2,4,y\n5, -NAN,x\n",
+        "column 'b', row 3 = nan.*Missing values or NaN: 1",
+    ),
     "nan among words": ("a,b,label\n1,3,x\n2,4,nan\n5,6,y\n", "column 'label', row 2 = None.*--drop-missing"),
     "a word after nan": ("a,b,label\nnan,3,x\n3,2,y\noops,4,x\n", "column 'a', row 1 = None.*--drop-missing"),
     "question mark": ("a,b,label\n1,3,x\n2,?,y\n5,4,x\n", "column 'b', row 2.*--drop-missing"),

@@ -1,7 +1,9 @@
 """Tangent kernels: layer by layer against whole Jacobians, on one dense network; raw numbers to results/tangent.json.
 
 python benchmarks/tangent.py            # n = 500, width 512, 3 hidden layers; and layer by layer at n = 2000
-python benchmarks/tangent.py --large    # also any-model blocks at n = 2000 and a million parameters (minutes)
+python benchmarks/tangent.py --large    # only any-model blocks at n = 2000 and a million parameters, added to the file
+
+The second is a process of its own (many minutes on two cores), so that its peak memory is that of the blocks alone.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import resource
 import statistics
 import time
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +23,7 @@ import numpy as np
 from environment import environment
 from proxyconvex.families.activations import Activation
 from proxyconvex.families.dense import DenseNetwork, jax_outputs
-from proxyconvex.families.tangent_kernels import blockwise, layerwise
+from proxyconvex.families.tangent_kernels import MEMORY, blockwise, layerwise, rows_that_fit
 
 OUT = Path(__file__).parent / "results" / "tangent.json"
 FEATURES = 64
@@ -59,16 +62,13 @@ def timed(call) -> tuple[float, np.ndarray]:
     return time.perf_counter() - started, value
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pairs", type=int, default=3)
-    parser.add_argument("--large", action="store_true")
-    arguments = parser.parse_args()
+def small(pairs_wanted: int) -> dict[str, Any]:
+    """Layer by layer against Jacobians, in alternation."""
     net, x = network(512, 3), data(500)
     w = net.initial(FEATURES)
     full = by_jacobian(net, x)
     pairs = []
-    for _ in range(arguments.pairs):
+    for _ in range(pairs_wanted):
         fast, kernel = timed(lambda: layerwise(net.features(w, x)))
         slow, yardstick = timed(full)
         gap = float(np.abs(kernel - yardstick).max() / np.abs(yardstick).max())
@@ -78,18 +78,54 @@ def main() -> None:
         "n": 500, "width": 512, "hidden_layers": 3, "parameters": net.size(FEATURES), "pairs": pairs,
         "median_ratio": statistics.median(p["ratio"] for p in pairs),
     }  # fmt: skip
-    large = network(690, 3)
-    rows = data(2000)
-    seconds, _ = timed(lambda: layerwise(large.features(large.initial(FEATURES), rows)))
-    document = {
+    wide, rows = network(690, 3), data(2000)
+    seconds, _ = timed(lambda: layerwise(wide.features(wide.initial(FEATURES), rows)))
+    return {
         "environment": environment(),
         "kernel": result,
-        "layerwise_2000": {"n": 2000, "parameters": large.size(FEATURES), "seconds": seconds},
-        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "layerwise_2000": {"n": 2000, "parameters": wide.size(FEATURES), "seconds": seconds},
+        "peak_memory_mb": peak_memory_mb(),
     }
-    if arguments.large:
-        seconds, _ = timed(lambda: blockwise(jax_outputs(large), large.initial(FEATURES), rows))
-        document["blockwise_2000"] = {"n": 2000, "parameters": large.size(FEATURES), "seconds": seconds}
+
+
+def large(memory_mb: int) -> dict[str, Any]:
+    """Blocks of Jacobian rows at n = 2000 and a million parameters, compared with the layers at the end."""
+    net, rows = network(690, 3), data(2000)
+    w = net.initial(FEATURES)
+    seconds, kernel = timed(lambda: blockwise(jax_outputs(net), w, rows, memory=memory_mb * 2**20))
+    peak = peak_memory_mb()
+    yardstick = layerwise(net.features(w, rows))
+    return {
+        "environment": environment(),
+        "n": 2000,
+        "parameters": net.size(FEATURES),
+        "memory_for_blocks_mb": memory_mb,
+        "rows_in_a_block": rows_that_fit(net.size(FEATURES), memory_mb * 2**20),
+        "seconds": seconds,
+        "processor_seconds": time.process_time(),
+        "peak_memory_mb": peak,
+        "whole_jacobian_mb": 8 * 2000 * net.size(FEATURES) / 2**20,
+        "relative_difference": float(np.abs(kernel - yardstick).max() / np.abs(yardstick).max()),
+    }
+
+
+def peak_memory_mb() -> float:
+    """Largest resident size of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--large", action="store_true")
+    parser.add_argument(
+        "--memory-mb", type=int, default=MEMORY // 2**20, help="with --large: memory for two blocks"
+    )
+    arguments = parser.parse_args()
+    document = json.loads(OUT.read_text()) if OUT.exists() else {}
+    document |= {"blockwise_2000": large(arguments.memory_mb)} if arguments.large else small(arguments.pairs)
     OUT.parent.mkdir(parents=True, exist_ok=True)
     OUT.write_text(json.dumps(document, indent=1) + "\n")
     print(json.dumps({k: v for k, v in document.items() if k != "environment"}, indent=1))

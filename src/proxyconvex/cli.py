@@ -71,6 +71,16 @@ OutputScale = Annotated[
     float | None,
     typer.Option(help="Factor on the outputs (dense families); larger is closer to the tangent model."),
 ]
+ProblemOption = Annotated[
+    str | None,
+    typer.Option(
+        "--problem",
+        help="rank-one, phase-retrieval or linear-network (classical); least squares or logistic regression by default.",
+    ),
+]
+Measurements = Annotated[
+    int | None, typer.Option(help="Number of Gaussian measurements (phase retrieval).", min=1)
+]
 MethodOption = Annotated[
     str | None,
     typer.Option("--method", help="normalised-gd, gd, gd-slope or sgd (the family says which it covers)."),
@@ -120,6 +130,8 @@ def _plan(
     drop_missing: DropMissing = False,
     drop_constant: DropConstant = False,
     task: TaskOption = None,
+    problem: ProblemOption = None,
+    measurements: Measurements = None,
     width: Width = None,
     activation: Activation = None,
     slope: Slope = None,

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # What an empty cell is often written as in a CSV file.
 MISSING = ["", "NA", "N/A", "n/a", "#N/A", "null", "NULL", "None", "?"]
+NAN = ["nan", "+nan", "-nan"]
+"""Spellings of a missing number, in lower case."""
 MOST_CLASSES = 20
 """Whole numbers with more different values than this are read as a regression target unless classes are asked for."""
 
@@ -113,10 +115,30 @@ def _from_csv(path: Path) -> pl.DataFrame:
             "Name it or remove it; a first column without a name is often a row number, which may give the label away.",
         )  # fmt: skip
     try:
-        return pl.read_csv(path, infer_schema_length=None, null_values=MISSING)
+        return _with_nan(pl.read_csv(path, infer_schema_length=None, null_values=MISSING))
     except pl.exceptions.ComputeError:
         _refuse_long_rows(path, len(header))  # says which row it is, where that is the reason
         raise
+
+
+def _with_nan(frame: pl.DataFrame) -> pl.DataFrame:
+    """Cells that say nan in another spelling than polars knows (NaN) turn a column into text; here they are missing values.
+
+    In a column whose other cells are numbers they become NaN, in any other they become empty.
+    """
+    import polars as pl
+
+    for name in frame.columns:
+        column = frame[name]
+        if column.dtype != pl.String:
+            continue
+        text = column.str.strip_chars().str.to_lowercase()
+        missing = text.is_in(NAN)
+        if missing.any():
+            numbers = text.cast(pl.Float64, strict=False)
+            numeric = numbers.null_count() == column.null_count()
+            frame = frame.with_columns(numbers if numeric else column.set(missing.fill_null(False), None))
+    return frame
 
 
 def _refuse_long_rows(path: Path, width: int) -> None:

@@ -24,11 +24,11 @@ from typing import Any
 
 import numpy as np
 
+from .enclosed import Enclosed, moments
 from .errors import CheckError
-from .links import square_bounds, widened
+from .links import Link, square_bounds, widened
 from .rounding import (
     exp_rational,
-    lambda_max_upper,
     log_rational,
     matmul_enclosure,
     mean_bounds,
@@ -36,7 +36,6 @@ from .rounding import (
     softplus_bounds,
     sub_down,
     sub_up,
-    to_float_down,
     to_float_up,
 )
 from .single_neuron import STEP, Neuron, neuron_of
@@ -53,22 +52,26 @@ def loss_upper(neuron: Neuron, w: np.ndarray, logistic: bool) -> float:
     return to_float_up(rational(mean_bounds(squares)[1]) / 2)
 
 
-def lambda_min_lower(neuron: Neuron) -> float:
-    """Lower bound on the smallest eigenvalue of C: ``s - lambda_max(s I - C)``, s near ``lambda_max``; at least 0."""
-    gram, error = matmul_enclosure(neuron.x.T, neuron.x)
-    shift = float(np.linalg.eigvalsh(gram)[-1])
-    flipped = shift * np.eye(len(gram)) - gram
-    slack = error + np.abs(flipped) * 2.0**-52 + np.spacing(np.abs(gram) + abs(shift))
-    low = (rational(shift) - rational(lambda_max_upper(flipped, slack))) / len(neuron.x)
-    return to_float_down(max(low, Fraction(0)))
+def lambda_min_lower(x: np.ndarray) -> float:
+    """Lower bound on the smallest eigenvalue of C; at least 0."""
+    return max(moments(Enclosed.exactly(x)).bottom(), 0.0)
 
 
-def _shared(neuron: Neuron, params: dict[str, Any], logistic: bool) -> Numbers:
+def check_linear(link: Link, params: dict[str, Any]) -> None:
+    """What a linear model has in common with its products and squares: T, eta > 0 and the identity as activation.
+
+    Raises:
+        CheckError: if one of them is something else.
+    """
     for name in ("T", "eta"):
         if not (np.isfinite(params[name]) and params[name] > 0):
             raise CheckError(STEP, f"the parameter {name} = {params[name]!r} is not a positive number")
-    if (neuron.link.name, neuron.link.slope) != ("leaky-relu", 1.0):
+    if (link.name, link.slope) != ("leaky-relu", 1.0):
         raise CheckError(STEP, "a linear model has the activation leaky-relu with slope 1, the identity")
+
+
+def _shared(neuron: Neuron, params: dict[str, Any], logistic: bool) -> Numbers:
+    check_linear(neuron.link, params)
     top = neuron.covariance_top()
     smooth = to_float_up(rational(top) / (4 if logistic else 1))
     if not rational(params["eta"]) * rational(smooth) <= 1:
@@ -102,7 +105,7 @@ def _cvx(neuron: Neuron, params: dict[str, Any], logistic: bool) -> Numbers:
 
 def _plg(neuron: Neuron, params: dict[str, Any]) -> Numbers:
     numbers = _shared(neuron, params, False)
-    least, start = lambda_min_lower(neuron), loss_upper(neuron, neuron.w0, False)
+    least, start = lambda_min_lower(neuron.x), loss_upper(neuron, neuron.w0, False)
     # (1 - eta m)^T <= exp(-eta m T), and 1 for m = 0.
     power = rational(params["eta"]) * rational(least) * params["T"]
     rate = min(exp_rational(-min(power, Fraction(700)))[1], Fraction(1))
@@ -152,4 +155,4 @@ def derive(
     return _THEOREMS[theorem](neuron_of(x, y, w0, activation, comparator), params)
 
 
-__all__ = ["derive", "lambda_min_lower", "loss_upper"]
+__all__ = ["check_linear", "derive", "lambda_min_lower", "loss_upper"]

@@ -1,4 +1,4 @@
-"""Initial weights, rebuilt from the recorded seed."""
+"""Initial weights, rebuilt from the recorded seed (and, for a spectral start, from the rows), bit for bit."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from .errors import CheckError
-from .preprocessing import float_bytes
+from .preprocessing import exact_sum, float_bytes
 
 STEP = "initial weights"
+SWEEPS = 128
+"""Power iterations of a spectral start."""
 
 
 def normal(family: dict[str, Any], d: int) -> np.ndarray:
@@ -31,6 +33,65 @@ def paired_normal(family: dict[str, Any], d: int) -> np.ndarray:
         raise CheckError(STEP, f"a network of paired neurons has an even width, not {family['width']}")
     half = normal({**family, "width": family["width"] // 2}, d)
     return np.concatenate([half, half])
+
+
+def second_layer(family: dict[str, Any], d: int) -> np.ndarray:
+    """A two-layer linear network: hidden weights zero, the second layer (last column) normal; shape (width, d + 1)."""
+    weights = np.zeros((family["width"], d + 1))
+    weights[:, -1] = normal(family, 1)[:, 0]
+    return weights
+
+
+def spectral(
+    family: dict[str, Any], x: np.ndarray, weights: np.ndarray, square: float | None = None
+) -> np.ndarray:
+    """``init_scale`` times a leading eigenvector of ``(1/n) sum weight x x^T`` by power iteration from the seed, shape (1, d).
+
+    Its squared norm before the scale is ``square``, by default its Rayleigh quotient. Every sum is exactly rounded.
+
+    Args:
+        family: the certificate's ``family`` fields.
+        x: rows, shape (n, d).
+        weights: one per row, shape (n,).
+        square: squared norm of the eigenvector.
+
+    Raises:
+        CheckError: if a sum overflows or the matrix is zero.
+    """
+    weighted, d = x * weights[:, None], x.shape[1]
+    matrix = np.empty((d, d))
+    for i in range(d):
+        for j in range(i, d):
+            matrix[i, j] = matrix[j, i] = exact_sum(weighted[:, i] * x[:, j], "moments of the rows") / len(x)
+    q = normal({**family, "width": 1, "init_scale": 1.0}, d)[0]
+    value = 0.0
+    for _ in range(SWEEPS):
+        q = q / np.sqrt(exact_sum(q * q, "a vector"))
+        image = np.array([exact_sum(row * q, "a row of moments") for row in matrix])
+        value = exact_sum(q * image, "a Rayleigh quotient")
+        if not value > 0:
+            raise CheckError(STEP, "the second moments of the rows vanish: there is no leading direction")
+        previous, q = q, image
+    length = np.sqrt(value if square is None else square) * family["init_scale"]
+    return (previous * length)[None]
+
+
+def leading_direction(family: dict[str, Any], x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """`spectral` for rank-one factorisation: of the second moments of the rows; ``y`` is not used."""
+    del y
+    return spectral(family, x, np.ones(len(x)))
+
+
+def from_intensities(family: dict[str, Any], x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """`spectral` for phase retrieval: rows weighted by y, squared norm ``mean y`` (right for standard normal rows).
+
+    Raises:
+        CheckError: if the mean of y is not positive.
+    """
+    mean = exact_sum(y, "the targets") / len(y)
+    if not mean > 0:
+        raise CheckError(STEP, "the mean of the targets is not positive")
+    return spectral(family, x, y, mean)
 
 
 def array_digest(array: np.ndarray) -> str:

@@ -33,7 +33,8 @@ def data_digest(raw: np.ndarray, targets: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-def _exact_sum(values: np.ndarray, what: str) -> float:
+def exact_sum(values: np.ndarray, what: str) -> float:
+    """The correctly rounded sum."""
     try:
         return math.fsum(values.tolist())
     except (OverflowError, ValueError) as error:  # ValueError: infinities of both signs
@@ -43,13 +44,13 @@ def _exact_sum(values: np.ndarray, what: str) -> float:
 def _centre_and_scale(x: np.ndarray, center: bool, scale: str) -> np.ndarray:
     """Steps 2 and 3; the deviation is always taken around the mean, whether or not the mean is removed."""
     n = len(x)
-    means = np.array([_exact_sum(column, "a column") / n for column in x.T])
+    means = np.array([exact_sum(column, "a column") / n for column in x.T])
     deviations = x - means
     result = deviations if center else x
     if scale == "none":
         return result
     spread = np.array(
-        [np.sqrt(_exact_sum(column * column, "a column's squares") / n) for column in deviations.T]
+        [np.sqrt(exact_sum(column * column, "a column's squares") / n) for column in deviations.T]
     )
     if not np.all(spread > 0):
         where = int(np.flatnonzero(~(spread > 0))[0])
@@ -58,7 +59,7 @@ def _centre_and_scale(x: np.ndarray, center: bool, scale: str) -> np.ndarray:
 
 
 def _unit_rows(x: np.ndarray) -> np.ndarray:
-    norms = np.array([np.sqrt(_exact_sum(row * row, "a row's squares")) for row in x])
+    norms = np.array([np.sqrt(exact_sum(row * row, "a row's squares")) for row in x])
     result = x.copy()
     positive = norms > 0
     result[positive] = x[positive] / norms[positive, None]

@@ -14,7 +14,7 @@ from proxyconvex_checker import initial, preprocessing, rounding
 from proxyconvex_checker.claims import table as claim_table
 from proxyconvex_checker.claims.promise import Claim, Premise
 from proxyconvex_checker.errors import CheckError
-from proxyconvex_checker.verify import FAMILIES, FamilyRules
+from proxyconvex_checker.families import FAMILIES, FamilyRules
 
 
 def dataset(n: int = 12, d: int = 3) -> SimpleNamespace:
@@ -82,7 +82,7 @@ def plan(
     data, prep = data or dataset(), prep or settings()
     rules = FAMILIES[family["name"]]
     features = preprocessing.apply(data.raw, vars(prep))
-    weights = rules.initial(family, features.shape[1])
+    weights = rules.start(family, features, data.targets)
     v = comparator(features, data.targets, weights)
     return SimpleNamespace(
         dataset=data,
@@ -338,6 +338,64 @@ def linear(
     )
 
 
+# --- non-convex classical problems -----------------------------------------------------------------------------
+
+
+def unlabelled() -> SimpleNamespace:
+    return SimpleNamespace(**{**vars(dataset()), "labels": ()})
+
+
+def leading(x: np.ndarray, y: np.ndarray, w: np.ndarray) -> np.ndarray:
+    values, vectors = np.linalg.eigh(x.T @ x / len(x))
+    v = np.sqrt(values[-1]) * vectors[:, -1]
+    return np.ascontiguousarray((v if v @ w[0] > 0 else -v)[None])
+
+
+def factorisation() -> SimpleNamespace:
+    return plan(
+        architecture("rank-one", 1, "leaky-relu", 1.0, 1.0, 0.5),
+        "RSIrank",
+        GradientDescent(ConstantStep(0.25), 200),
+        {"T": 200, "eta": 0.25, "tau": 0.0625},
+        leading,
+        ("final-loss", "every-run", Evidence.CERTIFIED),
+        data=unlabelled(),
+    )
+
+
+def intensities() -> SimpleNamespace:
+    """The squares of 600 Gaussian measurements of a vector in the plane."""
+    z, raw = np.array([0.75, -0.5]), np.random.default_rng(2).standard_normal((600, 2))
+    targets = (raw @ z) ** 2
+    digest = preprocessing.data_digest(raw, targets)
+    return plan(
+        architecture("phase-retrieval", 1, "leaky-relu", 1.0, 1.0, 1.0),
+        "RSIphase",
+        GradientDescent(ConstantStep(0.0625), 100),
+        {"T": 100, "eta": 0.0625, "tau": 1.5, "c": 3.0},
+        lambda x, y, w: (z if z @ w[0] > 0 else -z)[None],
+        ("final-loss", "every-run", Evidence.CERTIFIED),
+        settings(2, center=False, scale="none", unit_norm=False, bias=0.0),
+        SimpleNamespace(name="intensities", raw=raw, targets=targets, labels=(), digest=digest),
+    )
+
+
+def linear_layers() -> SimpleNamespace:
+    def fit(x: np.ndarray, y: np.ndarray, w: np.ndarray) -> np.ndarray:
+        a = w[:, -1]
+        return np.column_stack([np.outer(a, np.linalg.lstsq(x, y, rcond=None)[0]) / (a @ a), a])
+
+    return plan(
+        architecture("linear-network", 3, "leaky-relu", 1.0, 1.0, 64.0),
+        "PLnet",
+        GradientDescent(ConstantStep(2.0**-15), 300),
+        {"T": 300, "eta": 2.0**-15, "radius": 8.0},
+        fit,
+        ("final-risk", "every-run", Evidence.CERTIFIED),
+        data=numeric(),
+    )
+
+
 CASES: dict[str, Callable[[], SimpleNamespace]] = {
     "made-up": made_up,
     "two-layer-T8": normalised_two_layer,
@@ -353,6 +411,9 @@ CASES: dict[str, Callable[[], SimpleNamespace]] = {
     "linear-CvxSquares": linear("CvxSquares", "final-risk", numeric, 300),
     "linear-CvxLogistic": linear("CvxLogistic", "final-loss", dataset, 300),
     "linear-PLg": linear("PLg", "final-risk", numeric, 300),
+    "rank-one-RSIrank": factorisation,
+    "phase-RSIphase": intensities,
+    "network-PLnet": linear_layers,
     "hinge-T3m": counted_updates,
     "hinge-T3m-any-order": counted_updates_any_order,
     "hinge-T3u": share_of_updates("with-replacement"),

@@ -122,29 +122,72 @@ def test_help_and_lists(tmp_path: Path) -> None:
     assert call("--version", cwd=tmp_path).stdout.startswith("proxyconvex ")
 
 
-def test_a_premise_one_per_cent_wrong_exits_with_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dataclasses import replace
+# With leak 1 the tangent margins of this plan hold with equality, so that margins 1% larger are wrong.
+EXACT = [
+    "digits:0,1", "--family", "leaky-relu-noise", "--width", "4", "--slope", "1.0", "--method", "normalised-gd",
+    "--init-scale", "0.0",
+]  # fmt: skip
+# The command line itself, in a process whose planner multiplies one constant of the plan by the first argument.
+SCRIPT = """
+import functools, sys
+from dataclasses import replace
+from proxyconvex import cli
+from proxyconvex.synthesis import plan_leaky_relu_noise as module
 
-    from typer.testing import CliRunner
+honest, factor = module.plan_leaky_relu_noise, float(sys.argv.pop(1))
 
-    import proxyconvex as pc
-    from proxyconvex import cli
+@functools.wraps(honest)
+def edited(*arguments, **options):
+    plan = honest(*arguments, **options)
+    return replace(plan, proxy={**plan.proxy, "u": factor * plan.proxy["u"]})
 
-    plan = pc.plan(
-        "digits:0,1", family="leaky-relu-noise", width=4, slope=1.0, method="normalised-gd", init_scale=0.0
+module.plan_leaky_relu_noise = edited
+cli.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("factor", "code"), [("1.0", 0), ("1.01", 1)], ids=["true", "one-per-cent-too-large"]
+)
+def test_a_wrong_premise_is_printed_first_in_red_with_exit_code_one(
+    tmp_path: Path, factor: str, code: int
+) -> None:
+    (tmp_path / "edited.py").write_text(SCRIPT)
+    done = subprocess.run(
+        [sys.executable, "edited.py", factor, "audit", *EXACT, "--out", "r", "-q"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "FORCE_COLOR": "1", "TERM": "xterm", "NO_COLOR": ""},
     )
-    arguments = ["audit", "digits:0,1", "--out", str(tmp_path / "r"), "-q"]
-    monkeypatch.setattr(cli, "_plan", lambda *_, **__: plan)
-    assert CliRunner().invoke(cli.app, arguments).exit_code == 0
-    # With leak 1 the tangent margins hold with equality, so that margins 1% larger are wrong.
-    wrong = replace(plan, proxy={**plan.proxy, "u": 1.01 * plan.proxy["u"]})
-    monkeypatch.setattr(cli, "_plan", lambda *_, **__: wrong)
-    done = CliRunner().invoke(cli.app, arguments)
-    assert done.exit_code == 1
-    assert done.stdout.startswith("VIOLATED proxy-convexity")
+    assert done.returncode == code, (done.stdout, done.stderr)
+    red = "\x1b[1;31m"
     document = json.loads((tmp_path / "r" / "audit.json").read_text())
-    assert document["consistent"] is False
-    assert "Violated" in (tmp_path / "r" / "report.html").read_text()
+    assert document["consistent"] is (code == 0)
+    if code:
+        assert done.stdout.startswith(f"{red}VIOLATED\x1b[0m proxy-convexity: least slack of")
+        assert f"{red}NOT consistent" in done.stdout
+        assert [c["name"] for c in document["checks"] if not c["ok"]][:1] == ["proxy-convexity"]
+        assert "Violated" in (tmp_path / "r" / "report.html").read_text()
+    else:
+        assert red not in done.stdout and "consistent" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["R", "L", "m"])
+def test_a_constant_one_per_cent_wrong_in_a_stored_certificate(tmp_path: Path, name: str) -> None:
+    """Sealed anew, so that only the mathematics can tell: the constants are re-derived, and the first false one ends it."""
+    from proxyconvex_checker import document
+
+    call("plan", "wine", "--family", "classical", "--problem", "rank-one", "--out", "c", "-q", cwd=tmp_path)
+    path = tmp_path / "c" / "certificate.json"
+    raw = json.loads(path.read_text())
+    factor = 1.01 if name == "m" else 0.99
+    raw["constants"][name] = (factor * float.fromhex(raw["constants"][name])).hex()
+    raw["seal"] = document.seal(raw)
+    path.write_text(json.dumps(raw))
+    done = call("verify", "c/certificate.json", cwd=tmp_path, expect=1)
+    assert f"constants.{name} is stored as" in " ".join(done.stdout.split())
 
 
 def test_several_seeds(tmp_path: Path) -> None:

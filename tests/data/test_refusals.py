@@ -23,6 +23,13 @@ TABLES = {
     "semicolons": ("a;b;label\n1;2;x\n3;4;y\n", "separated by commas"),
     "word among numbers": ("a,b,label\n1,3,x\n3,oops,y\n5,4,x\n", "column 'b', row 2 = 'oops'.*holds text"),
     "nan written out": ("a,b,label\n1,3,x\nNaN,2,y\n5,4,x\n", "column 'a', row 2 = nan.*--drop-missing"),
+    "nan in small letters": ("a,b,label\n1,3,x\nnan,2,y\n5,4,x\n", "column 'a', row 2 = nan.*--drop-missing"),
+    "nan with a sign": (
+        "a,b,label\n1,3,x\n2,4,y\n5, -NAN,x\n",
+        "column 'b', row 3 = nan.*Missing values or NaN: 1",
+    ),
+    "nan among words": ("a,b,label\n1,3,x\n2,4,nan\n5,6,y\n", "column 'label', row 2 = None.*--drop-missing"),
+    "a word after nan": ("a,b,label\nnan,3,x\n3,2,y\noops,4,x\n", "column 'a', row 1 = None.*--drop-missing"),
     "question mark": ("a,b,label\n1,3,x\n2,?,y\n5,4,x\n", "column 'b', row 2.*--drop-missing"),
     "infinity": ("a,b,label\n1,3,x\n2,-inf,y\n5,4,x\n", "column 'b', row 2 = -inf.*finite"),
     "number beyond float64": ("a,b,label\n1,3,x\n2,1e400,y\n5,4,x\n", "column 'b', row 2 = inf.*finite"),
@@ -52,6 +59,8 @@ DROPPED = {
     "every row": ("a,b,label\n1,,x\n,2,y\n", "would leave no row"),
     # Row 4 of the file is row 3 of what is left: the message must name the row a person will look for.
     "row numbers": ("a,label\n1,x\n,y\n5,x\ninf,y\n", "column 'a', row 4 = inf"),
+    "row numbers after nan": ("a,label\n1,x\nnan,y\n5,x\n-inf,y\n", "column 'a', row 4 = -inf"),
+    "row numbers of text after nan": ("a,label\n1,x\nnan,y\n5,x\nhm,y\n", "column 'a', row 4 = 'hm'"),
     "row numbers of text": ("a,label\n1,x\n,y\n5,x\nhm,y\n", "column 'a', row 4 = 'hm'"),
 }
 
@@ -69,6 +78,14 @@ def test_nan_is_missing(tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
     pl.DataFrame({"a": [1.0, float("nan"), 3.0, None], "y": [0, 1, 1, 0]}).write_parquet(path)
     assert load(path, "y", drop_missing=True).raw.tolist() == [[1.0], [3.0]]
+
+
+@pytest.mark.parametrize("spelling", ["nan", "NaN", "NAN", "-nan", " nan"])
+def test_nan_in_a_csv_file_is_missing(tmp_path: Path, spelling: str) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(f"a,b,y\n1,2,x\n{spelling},3,z\n4,1.5,x\n6,2.5,z\n")
+    found = load(path, "y", drop_missing=True)
+    assert found.raw.tolist() == [[1.0, 2.0], [4.0, 1.5], [6.0, 2.5]] and found.labels == ("x", "z")
 
 
 @pytest.mark.parametrize(

@@ -305,7 +305,7 @@ def test_bad_arguments_are_refused():
     for options, word in (
         ({"method": "sgd"}, "gd"),
         ({"steps": 0}, "steps"),
-        ({"width": 2}, "an option of the family"),
+        ({"depth": 2}, "an option of the family"),
     ):
         with pytest.raises(InvalidInputError, match=word):
             pc.plan(numbers(), family="classical", **options)

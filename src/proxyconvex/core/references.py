@@ -77,6 +77,12 @@ JACOT_2018 = Reference(
     "A. Jacot, F. Gabriel, C. Hongler. Neural Tangent Kernel: Convergence and Generalization in Neural Networks. NeurIPS 2018.",
     "https://arxiv.org/abs/1806.07572",
 )
+CANDES_LI_SOLTANOLKOTABI_2015 = Reference(
+    "CandesLiSoltanolkotabi2015",
+    "E. J. Candes, X. Li, M. Soltanolkotabi. Phase Retrieval via Wirtinger Flow: Theory and Algorithms. IEEE Transactions on "
+    "Information Theory 61(4), 2015.",
+    "https://arxiv.org/abs/1407.1065",
+)
 PROXYCONVEX_NOTES = Reference(
     "proxyconvexNotes",
     "proxyconvex documentation, 'Mathematics': statements and proofs of the results this library adds.",
@@ -95,6 +101,7 @@ REFERENCES = {
         CAO_GU_2020,
         ALLENZHU_LI_LIANG_2019,
         JACOT_2018,
+        CANDES_LI_SOLTANOLKOTABI_2015,
         PROXYCONVEX_NOTES,
     )
 }

@@ -2,6 +2,7 @@
 
 from .base import Family, MarginProblem, Problem
 from .classical import LinearModel
+from .classical_nonconvex import PROBLEMS, LinearNetwork, PhaseRetrieval, RankOne
 from .deep_relu import DeepReLU
 from .leaky_relu_hinge import LeakyReluHinge
 from .leaky_relu_noise import LeakyReluNoise
@@ -27,14 +28,18 @@ FAMILIES: dict[str, type[Family]] = {
 
 __all__ = [
     "FAMILIES",
+    "PROBLEMS",
     "DeepReLU",
     "Family",
     "LeakyReluHinge",
     "LeakyReluNoise",
     "LinearModel",
+    "LinearNetwork",
     "Link",
     "MarginProblem",
+    "PhaseRetrieval",
     "Problem",
+    "RankOne",
     "SingleNeuron",
     "TangentFamily",
     "ThreeLayer",

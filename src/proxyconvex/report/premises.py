@@ -222,6 +222,30 @@ def gradient_dominance(plan: Plan, trace: Trace) -> AuditCheck:
     return AuditCheck("proxy-pl", ok, text, float(slack[k]))
 
 
+def contraction(plan: Plan, trace: Trace) -> AuditCheck:
+    """``||w_t - v|| <= q^t R + eta delta / (1 - q)`` at every recorded step (RSIrank, RSIphase)."""
+    square, R = plan.derived["contraction"], plan.derived["R"]
+    q, push = math.sqrt(square), plan.theorem_params["eta"] * plan.derived["noise"]
+    limit = R * q ** trace.step.astype(float) + push / (1 - q)
+    excess = np.sqrt(trace.dist_sq) - limit
+    # Distances are differences of weights of the comparator's size.
+    ok = bool(np.all(excess <= TOLERANCE * limit + 1e-13 * float(np.linalg.norm(plan.comparator))))
+    k = int(np.argmax(np.sqrt(trace.dist_sq) / limit))
+    text = (
+        f"largest share of the promised distance q^t R: {float(np.sqrt(trace.dist_sq[k]) / limit[k]):.6g}, at step {int(trace.step[k]):,}; "
+        f"farthest {math.sqrt(max(trace.max_dist_sq, 0.0)):.6g}, radius of the region {R:.6g}"
+    )
+    return AuditCheck("region", ok, text, -float(excess[k]))
+
+
+def moved(plan: Plan, trace: Trace) -> AuditCheck:
+    """The last iterate is in the ball around the start (PLnet)."""
+    limit = plan.theorem_params["radius"]
+    distance = float(np.linalg.norm(trace.final_w - trace.initial))
+    text = f"||w_T - w_0|| = {distance:.6g}, radius of the region {limit:.6g}"
+    return AuditCheck("region", distance <= limit * (1 + TOLERANCE), text, limit - distance)
+
+
 _CHECKS: dict[str, tuple[Callable[[Plan, Trace], AuditCheck | None], ...]] = {
     "T8": (start_distance, step_rule, proxy_convexity, gradient_norm, region),
     "T3e": (start_distance, step_rule, proxy_convexity, gradient_norm, online_errors),
@@ -230,6 +254,9 @@ _CHECKS: dict[str, tuple[Callable[[Plan, Trace], AuditCheck | None], ...]] = {
     "CvxSquares": (start_distance, step_rule, proxy_convexity, smoothness),
     "CvxLogistic": (start_distance, step_rule, proxy_convexity, smoothness),
     "PLg": (start_distance, step_rule, proxy_convexity, smoothness, gradient_dominance),
+    "RSIrank": (start_distance, step_rule, proxy_convexity, contraction),
+    "RSIphase": (start_distance, step_rule, proxy_convexity, contraction),
+    "PLnet": (step_rule, smoothness, gradient_dominance, moved),
     "T3r": (start_distance, step_rule, proxy_convexity, neuron_growth, region),
     "T3f": (start_distance, step_rule, proxy_convexity, growth),
     "T6e": (start_distance, step_rule, proxy_convexity, gradient_norm, online_errors),

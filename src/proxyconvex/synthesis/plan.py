@@ -14,7 +14,7 @@ from typing import Any
 from ..core.errors import InvalidInputError
 from ..data import TASKS, Dataset, load, require_task
 from ..descent.run import train
-from ..families import FAMILIES
+from ..families import FAMILIES, PROBLEMS
 from .plan_types import Plan
 
 # Module and function of each planner; imported on use, because the solvers they need are slow to import.
@@ -93,7 +93,8 @@ def plan(
                 else f"Options of {family}: {', '.join(sorted(accepted))}."
             )
             raise InvalidInputError(name, settings[name], f"an option of the family {family}", hint)
-    accepts = FAMILIES[family].tasks
+    # A problem of the family may take other data than its default one; an unknown name is refused by the planner.
+    accepts = PROBLEMS.get(settings.get("problem", ""), FAMILIES[family]).tasks
     if task is not None and task not in TASKS:
         raise InvalidInputError(
             "task", task, ", ".join(TASKS), "Leave --task out to find it from the column."

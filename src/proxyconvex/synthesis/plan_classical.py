@@ -1,6 +1,6 @@
 """Planning for the family `classical`: the comparator and the better of convexity and PL (`proxyconvex_checker.classical`).
 
-The step is ``1/L``. The comparator minimises ``f(v) + ||w_0 - v||^2 / (2 eta T)``: ridge regression, or L2-regularised
+The non-convex problems are in `plan_classical_nonconvex`. For linear models the step is ``1/L``. The comparator minimises ``f(v) + ||w_0 - v||^2 / (2 eta T)``: ridge regression, or L2-regularised
 logistic regression by Newton's method.
 """
 
@@ -18,8 +18,11 @@ from ..core.guarantee import Alternative
 from ..core.methods import ConstantStep, GradientDescent
 from ..data import Dataset, Preprocessing, default_preprocessing
 from ..families.classical import LinearModel
+from .plan_classical_nonconvex import PLANNERS, Options
 from .plan_types import Plan
 from .promise import guarantee
+
+LINEAR = "Leave --problem out for least squares (numbers) or logistic regression (two classes)."
 
 
 def ridge(
@@ -55,21 +58,29 @@ def regularised_logistic(
 def plan_classical(
     dataset: Dataset,
     *,
+    problem: str | None = None,
     method: str = "gd",
-    steps: int = 20_000,
-    init_scale: float = 0.0,
+    steps: int | None = None,
+    width: int | None = None,
+    measurements: int | None = None,
+    init_scale: float | None = None,
     seed: int = 0,
     preprocessing: Preprocessing | None = None,
     progress: bool = False,
 ) -> Plan:
-    """State what gradient descent reaches with a linear model: least squares on numbers, logistic regression on two classes.
+    """State what gradient descent reaches on a classical problem.
 
     Args:
-        dataset: rows and targets: numbers or two classes.
-        method: ``"gd"`` (full batch, step 1/L).
-        steps: number of steps T.
-        init_scale: standard deviation of the initial weights.
-        seed: of the initial weights.
+        dataset: rows and targets: numbers or two classes; for ``"rank-one"`` and ``"phase-retrieval"`` of any kind.
+        problem: ``"rank-one"``, ``"phase-retrieval"`` or ``"linear-network"``; by default least squares on numbers and logistic
+            regression on two classes.
+        method: ``"gd"`` (full batch).
+        steps: number of steps T; 20,000 for linear models and networks, else what leaves a millionth of the baseline.
+        width: hidden units of a linear network, 16 by default.
+        measurements: number of Gaussian measurements of phase retrieval, 200 per entry of the signal by default (more if needed).
+        init_scale: standard deviation of the initial weights (linear models: 0 by default; the second layer of a network), or the
+            factor on a spectral start (rank one: 0.5, phase retrieval: 1).
+        seed: of the initial weights; for phase retrieval also of the measurements and the row that is the signal.
         preprocessing: the default one unless given.
         progress: accepted for uniformity.
 
@@ -84,8 +95,27 @@ def plan_classical(
         raise InvalidInputError(
             "method", method, "gd", "The classical rates here are those of full-batch descent."
         )
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise InvalidInputError("steps", steps, "a whole number >= 1", "Pass e.g. --steps 20000.")
+    for name, value in (("steps", steps), ("width", width), ("measurements", measurements)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise InvalidInputError(name, value, "a whole number >= 1", f"Pass e.g. --{name} 20000.")
+    for name, value, owner in (
+        ("width", width, "linear-network"),
+        ("measurements", measurements, "phase-retrieval"),
+    ):
+        if value is not None and problem != owner:
+            raise InvalidInputError(name, value, f"nothing, except for --problem {owner}")
+    if problem is not None:
+        if problem not in PLANNERS:
+            raise InvalidInputError("problem", problem, ", ".join(PLANNERS), LINEAR)
+        options = Options(steps, width, measurements, init_scale, seed, preprocessing)
+        return PLANNERS[problem](dataset, options)
+    return _linear(dataset, 20_000 if steps is None else steps, init_scale or 0.0, seed, preprocessing)
+
+
+def _linear(
+    dataset: Dataset, steps: int, init_scale: float, seed: int, preprocessing: Preprocessing | None
+) -> Plan:
+    """Least squares or logistic regression with a linear model."""
     logistic = dataset.task == "binary"
     family = LinearModel("logistic" if logistic else "squares", init_scale, seed)
     preprocessing = preprocessing or default_preprocessing(dataset)

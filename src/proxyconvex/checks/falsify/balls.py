@@ -88,8 +88,12 @@ class precision:
 class Machine(jaxprs.Machine):
     """Interpreter of jaxprs over balls."""
 
-    most = MOST_OPERATIONS
     doing = "ball arithmetic"
+
+    @property
+    def most(self) -> int:  # type: ignore[override]
+        """Of scalar operations."""
+        return MOST_OPERATIONS
 
     def entering(self, value: Any) -> np.ndarray:
         """Floats become exact balls; integers and truth values stay."""

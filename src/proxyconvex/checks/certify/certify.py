@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ...core.errors import InvalidInputError
-from ...core.expressions import Expression, rational, topological
+from ...core.expressions import Expression, names, rational, topological
 from ...core.intervals import lower_float, upper_float
 from ...core.premises import Premise
 from ...core.reduced import ReducedCondition
@@ -97,6 +97,8 @@ class Problem:
             return [*self.curved_ways(), Way()]
 
         def nonnegative(e: Expression) -> bool:
+            if not names(e) <= set(self.condition.variables):
+                return False  # t or r, whose sign is not known
             low = Program([e], list(self.condition.variables), self.arithmetic).values(self.lo, self.hi)[0][0]
             return bool(low[0] >= 0)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 import proxyconvex as pc
 from certify import p2
-from proxyconvex_checker.boxes import verify as boxes_verify
+from proxyconvex_checker.boxes import tree as boxes_tree
 
 SIZE, CELLS, LEFT, TOP = 440, 44, 60, 40
 
@@ -56,7 +56,7 @@ def main() -> None:
                 f'<rect x="{x(a0):.2f}" y="{y(b1):.2f}" width="{x(a1) - x(a0):.2f}" height="{y(b0) - y(b1):.2f}" fill="none" stroke="#333" stroke-width="0.5"/>'
             )
 
-    count = boxes_verify.walk(ranges, verdict.codes, leaf)
+    count = boxes_tree.walk(ranges, verdict.codes, leaf)
     parts.append(f'<circle cx="{x(1.0321):.1f}" cy="{y(-3):.1f}" r="5" fill="#c0392b"/>')
     parts.append(
         f'<text x="{x(1.0321) + 8:.1f}" y="{y(-3) - 8:.1f}" fill="#c0392b">C* = 0.686629 at a = 1.03, b = -3</text>'

@@ -55,6 +55,7 @@ _EXPORTS = {
     **dict.fromkeys(
         ("ProxyConvexity", "ProxyPL", "Smooth", "BoundedBelow", "GradientGrowth", "Noise"), "core.conditions"
     ),
+    "Box": "core.region_box",
     **dict.fromkeys(("WholeSpace", "Ball", "PerNeuronBalls", "Product", "intersect"), "core.regions"),
     **dict.fromkeys(
         (

@@ -19,12 +19,16 @@ from certificate_damage import at, leaves
 sys.path.insert(0, str(Path(__file__).parents[1] / "checks"))
 
 import condition_zoo as zoo  # noqa: E402
+import parameter_conditions  # noqa: E402
 
 import proxyconvex as pc  # noqa: E402
 from proxyconvex.checks.certify import document as certify_document  # noqa: E402
 from proxyconvex.checks.certify.certify import certify  # noqa: E402
+from proxyconvex.checks.certify.ways import Way  # noqa: E402
+from proxyconvex.core.arithmetics import evaluate  # noqa: E402
 from proxyconvex_checker import document
 from proxyconvex_checker.boxes import expressions as boxes_expressions  # noqa: E402
+from proxyconvex_checker.boxes import tree as boxes_tree
 from proxyconvex_checker.boxes import verify as boxes_verify
 from proxyconvex_checker.verify import verify  # noqa: E402
 
@@ -36,6 +40,8 @@ def certificates() -> dict[str, dict]:
     """One document per true condition."""
     found = {name: certify(make(), jobs=1) for name, make in zoo.TRUE.items()}
     found["relaxed"] = certify(zoo.smooth("0.2475"), delta="0.05", jobs=1)
+    for name, (condition, options) in parameter_conditions.TRUE.items():
+        found[name] = certify(condition, **options)
     return {name: verdict.document() for name, verdict in found.items()}
 
 
@@ -48,13 +54,13 @@ def checked(raw: dict, folder: Path, reseal: bool = False):
     return verify(path)
 
 
-@pytest.mark.parametrize("name", [*zoo.TRUE, "relaxed"])
+@pytest.mark.parametrize("name", [*zoo.TRUE, "relaxed", *parameter_conditions.TRUE])
 def test_valid_certificates_are_accepted(certificates, tmp_path, name):
     result = checked(certificates[name], tmp_path)
     assert result.accepted, result.steps
     assert result.statement == certificates[name]["statement"]
     assert [s.name for s in result.steps] == [
-        "readable", "schema", "seal", "condition", "quadratic form", "tree", "statement", "library",
+        "readable", "schema", "seal", "condition", "quadratic form", "curvature", "tree", "statement", "library",
     ]  # fmt: skip
 
 
@@ -111,11 +117,11 @@ def change(value, rng: random.Random):
 
 def change_tree(raw: dict, rng: random.Random) -> None:
     """Damage inside the packed tree: another test, another split, one node more or less."""
-    codes = boxes_verify.unpack(raw["tree"]["data"], raw["tree"]["nodes"]).copy()
+    codes = boxes_tree.unpack(raw["tree"]["data"], raw["tree"]["nodes"]).copy()
     i = rng.randrange(len(codes))
     kind = rng.choice(["code", "swap", "drop", "insert", "prune"])
     if kind == "code":
-        codes[i] = rng.choice([0, 1, 2, 3, 5, 7, 8, 9, 10, 11, 12, 255])
+        codes[i] = rng.choice([0, 1, 2, 3, 5, 7, 8, 9, 10, 11, 12, 13, 14, 255])
     elif kind == "swap":
         j = rng.randrange(len(codes))
         codes[[i, j]] = codes[[j, i]]
@@ -125,7 +131,7 @@ def change_tree(raw: dict, rng: random.Random) -> None:
         codes = np.insert(codes, i, rng.choice([0, 1, 8, 10]))
     else:
         codes = np.array([rng.choice([8, 9, 10, 11])], np.uint8)
-    raw["tree"].update(nodes=len(codes), leaves=int((codes >= 8).sum()), data=boxes_verify.pack(codes))
+    raw["tree"].update(nodes=len(codes), leaves=int((codes >= 8).sum()), data=boxes_tree.pack(codes))
 
 
 def mutate(raw: dict, rng: random.Random) -> tuple:
@@ -171,7 +177,7 @@ def still_true(raw: dict, original: dict) -> bool:
     parsed = boxes_verify.parse(raw)
     fields = {k: [[n, *map(str, rest)] for n, *rest in parsed[k]] for k in ("variables", "constants")}
     condition = pc.ReducedCondition.from_dict({
-        "name": "x", "activation": "x", "lift": "", "slack": raw["slack"], "curve": None, **fields,
+        "name": "x", "activation": "x", "lift": "", "slack": raw["slack"], "curve": None, "domain": raw["domain"], **fields,
     })  # fmt: skip
     rng = np.random.default_rng(0)
     x = {}
@@ -181,7 +187,25 @@ def still_true(raw: dict, original: dict) -> bool:
     for k in others:
         x[k][:5_000] = x[first][:5_000] + rng.normal(size=5_000) * 1e-3
         x[k] = np.clip(x[k], float(condition.variables[k][0]), float(condition.variables[k][1]))
-    return bool(np.min(condition.slack(x)) >= -float(parsed["delta"]) - 1e-13)
+    inside = np.ones(20_000, bool)
+    for d in condition.domain:
+        inside &= np.broadcast_to(evaluate(d, x) >= 0, 20_000)
+    if parsed["smoothness"] is not None:
+        return smooth_enough(condition, {k: v[inside] for k, v in x.items()}, float(parsed["smoothness"]))
+    slack = np.broadcast_to(condition.slack(x), 20_000)[inside]
+    return not slack.size or bool(np.min(slack) >= -float(parsed["delta"]) - 1e-13)
+
+
+def smooth_enough(condition, x, bound: float) -> bool:
+    """Random pairs: ``|f(u) - f(w) - <grad f(w), u - w>| <= L/2 |u - w|^2``, the gradient by differentiation of the formula."""
+    from proxyconvex.core.expressions import derivative
+
+    half = len(next(iter(x.values()))) // 2
+    w, u = ({k: v[i * half : (i + 1) * half] for k, v in x.items()} for i in (0, 1))
+    step = {k: u[k] - w[k] for k in w}
+    first = sum(evaluate(derivative(condition.expression, k), w) * step[k] for k in w)
+    gap = np.abs(evaluate(condition.expression, u) - evaluate(condition.expression, w) - first)
+    return bool(np.all(gap <= bound / 2 * sum(s**2 for s in step.values()) + 1e-12))
 
 
 def test_an_adversary_who_seals_and_restates_gains_nothing_false(certificates, tmp_path):
@@ -212,22 +236,22 @@ def test_forged_certificates_of_false_conditions(certificates, tmp_path, name):
     tree = (
         np.array([10], np.uint8)
         if true is None
-        else boxes_verify.unpack(true["tree"]["data"], true["tree"]["nodes"])
+        else boxes_tree.unpack(true["tree"]["data"], true["tree"]["nodes"])
     )
     from proxyconvex.checks.certify.rewrite import plans
 
     for plan in [*plans(false, lambda e: True), None]:
         for codes in (tree, np.array([8], np.uint8), np.array([10], np.uint8), np.array([11], np.uint8)):
-            raw = certify_document.draft(false, plan, codes, Fraction(0))
+            raw = certify_document.draft(false, Way(plan), codes, Fraction(0))
             assert not checked(raw, tmp_path).accepted
 
 
 def test_tree_that_leaves_a_box_out_is_refused(certificates, tmp_path):
     raw = copy.deepcopy(certificates["softplus-neuron"])
-    codes = boxes_verify.unpack(raw["tree"]["data"], raw["tree"]["nodes"])
+    codes = boxes_tree.unpack(raw["tree"]["data"], raw["tree"]["nodes"])
     assert len(codes) > 3
     raw["tree"].update(
-        nodes=len(codes) - 1, leaves=raw["tree"]["leaves"] - 1, data=boxes_verify.pack(codes[:-1])
+        nodes=len(codes) - 1, leaves=raw["tree"]["leaves"] - 1, data=boxes_tree.pack(codes[:-1])
     )
     result = checked(raw, tmp_path, reseal=True)
     assert not result.accepted and "ends before every box is closed" in result.steps[-1].message
@@ -243,7 +267,7 @@ def test_leaves_that_the_checker_cannot_close_are_bisected_before_writing():
 
     new = certify_document.deepened(codes, lo, hi, failing)
     seen = []
-    leaves_ = boxes_verify.walk(
+    leaves_ = boxes_tree.walk(
         [("a", Fraction(0), Fraction(1)), ("b", Fraction(0), Fraction(1))],
         new,
         lambda c, a, b: seen.append((b - a).copy()),

@@ -286,3 +286,38 @@ def test_constant_that_is_not_monotone_is_refused():
         pc.tightest(condition, "k")
     with pytest.raises(pc.InvalidInputError, match="a constant of the condition: k"):
         pc.tightest(condition, "C")
+
+
+def bregman(m: str):
+    """A divergence whose function has an inner factor, which divided differences at bare variables do not reach."""
+    return pc.reduced(
+        lambda a, b, softplus, sigmoid, m: softplus(2 * a) - softplus(2 * b) - 2 * sigmoid(2 * b) * (a - b) - m * (a - b) ** 2,
+        a=(-1, 1), b=(-1, 1), m=m,
+    )  # fmt: skip
+
+
+def test_the_hessian_on_the_hull_closes_what_no_rewriting_does(tmp_path):
+    """Least second derivative 4 bump(2) = 0.41997 on the square, so m = 0.20998 is the truth."""
+    verdict = certify(bregman("0.2099"), seconds=30)
+    assert verdict.status is Status.HOLDS, verdict
+    assert verdict.plan is None and verdict.way.segment.moved == ("a",)
+    assert "second derivatives are positive semi-definite" in verdict.sentence
+    assert not rewrite.plans(bregman("0.2099"), lambda e: False)
+    assert pc.verify(verdict.write(tmp_path / "out.json")).accepted
+    for m in ("0.2121", "0.3"):
+        assert certify(bregman(m), seconds=10).status is Status.FALSIFIED
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        lambda a, b: (a - b) ** 3 + 0 * b,
+        lambda a, b, softplus: softplus(2 * a) - softplus(2 * b),
+        lambda a, b, relu: relu(a - b) - (a - b) ** 2,
+        lambda a, b: (a - b) ** 2 - (a - b) ** 4 * 0.3,
+    ],
+    ids=["cubic", "first order", "kink", "sign change"],
+)
+def test_second_derivatives_never_certify_what_is_false(formula):
+    verdict = certify(pc.reduced(formula, a=(-1, 1), b=(-1, 1)), seconds=5)
+    assert verdict.status is Status.FALSIFIED, verdict

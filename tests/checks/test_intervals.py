@@ -13,6 +13,7 @@ from proxyconvex.checks.intervals import elementary
 from proxyconvex.checks.intervals.arrays import arithmetic
 from proxyconvex.core.arithmetics import evaluate
 from proxyconvex.core.expressions import HELPERS, Expression, variable
+from proxyconvex_checker.boxes import evaluation as their_expressions
 from proxyconvex_checker.boxes import intervals as theirs
 
 NAMES = ("exp", "log", "log1p", "softplus", "sigmoid", "bump", "tanh")
@@ -281,8 +282,8 @@ def test_divided_differences_are_enclosed(f, order):
     better = program.centred(lo, hi)[0][0]
     rows = [("var", "u"), ("var", "v"), ("dd", f, order, 0, 1)]
     with np.errstate(all="ignore"):
-        other = theirs.evaluate(rows, lo, hi, {"u": 0, "v": 1})
-        other_low = theirs.evaluate_centred(rows, lo, hi, {"u": 0, "v": 1})
+        other = their_expressions.evaluate(rows, lo, hi, {"u": 0, "v": 1})
+        other_low = their_expressions.evaluate_centred(rows, lo, hi, {"u": 0, "v": 1})
     known = 0
     with flint.ctx.workprec(400):
         for i in range(n):

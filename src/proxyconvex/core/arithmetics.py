@@ -43,6 +43,7 @@ def _array_table(xp: Any) -> Table:
         "softplus": lambda t: xp.maximum(t, 0.0) + xp.log1p(xp.exp(-abs(t))),
         "relu": lambda t: xp.where(t > 0, t, 0.0),
         "step": lambda t: xp.where(t > 0, 1.0, 0.0),
+        "select": lambda t, a, b: xp.where(t > 0, a, b),
     }  # fmt: skip
 
 
@@ -50,6 +51,14 @@ def _compare(x: Any) -> Any:
     """``x > 0`` as 0, 1 or, for an interval that contains both, ``[0, 1]``."""
     low, high = numbers.lower(x), numbers.upper(x)
     return Fraction(1) if low > 0 else Fraction(0) if high <= 0 else Interval(0, 1)
+
+
+def _exact_select(x: Any, a: Any, b: Any) -> Any:
+    """``a`` where ``x > 0``, else ``b``; both where ``x`` does not decide."""
+    low, high = numbers.lower(x), numbers.upper(x)
+    if low > 0 or high <= 0:
+        return a if low > 0 else b
+    return Interval(min(numbers.lower(a), numbers.lower(b)), max(numbers.upper(a), numbers.upper(b)))
 
 
 def _exact_power(x: Any, n: int) -> Any:
@@ -82,6 +91,7 @@ _EXACT: Table = {
     "softplus": lambda t: numbers.log(1 + numbers.exp(t)),
     "relu": lambda t: numbers.maximum(t, Fraction(0)),
     "step": _compare,
+    "select": _exact_select,
     "max": numbers.maximum, "min": numbers.minimum,
 }  # fmt: skip
 
@@ -108,6 +118,7 @@ def _ball_table() -> Table:
         "softplus": softplus,
         "relu": lambda t: t.max(flint.arb(0)),
         "step": step,
+        "select": lambda t, a, b: a if t > 0 else b if t <= 0 else a.union(b),
         "max": lambda x, y: x.max(y), "min": lambda x, y: x.min(y),
     }  # fmt: skip
 

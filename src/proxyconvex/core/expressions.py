@@ -17,7 +17,8 @@ UNARY = ("neg", "exp", "log", "log1p", "sqrt", "tanh", "sigmoid", "softplus", "b
 """Functions of one argument. ``bump(t) = sigmoid(t) sigmoid(-t)`` is the derivative of the sigmoid, ``relu(t) =
 max(t, 0)``, ``step(t) = 1`` for ``t > 0`` and 0 otherwise."""
 BINARY = ("add", "sub", "mul", "div", "max", "min")
-_SIGNS = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
+SELECT = "select"
+"""``select(x, a, b)`` is ``a`` where ``x > 0`` and ``b`` elsewhere; only the one that is chosen need be defined."""
 
 
 def rational(what: str, value: Any) -> Fraction:
@@ -43,7 +44,7 @@ class Expression:
     """A node: an operation and its arguments. Equality is of structure.
 
     Attributes:
-        op: ``"const"``, ``"var"``, ``"pow"``, or one of `UNARY` and `BINARY`.
+        op: ``"const"``, ``"var"``, ``"pow"``, ``"select"``, or one of `UNARY` and `BINARY`.
         args: the arguments: expressions; a Fraction for a constant; a name for a variable; (base, exponent) for a power.
     """
 
@@ -146,6 +147,8 @@ class Expression:
         )  # fmt: skip
 
     def __repr__(self) -> str:
+        from .expression_rows import show
+
         return show(self)
 
 
@@ -226,6 +229,20 @@ def power(x: Any, exponent: Any) -> Expression:
     return lift(a.args[0] ** n) if a.op == "const" else Expression("pow", a, n)
 
 
+def select(x: Any, a: Any, b: Any) -> Expression:
+    """``a`` where ``x > 0``, else ``b``; folded where that is known, and written with relu or step where it is one of these."""
+    t, yes, no = lift(x), lift(a), lift(b)
+    if yes == no:
+        return yes
+    if t.op == "const":
+        return yes if t.args[0] > 0 else no
+    if yes == t and _is(no, 0):
+        return unary("relu", t)
+    if yes.op == "const" and no.op == "const":
+        return no + (yes - no) * unary("step", t)
+    return Expression(SELECT, t, yes, no)
+
+
 def _function(op: str) -> Callable[[Any], Expression]:
     def apply(x: Any) -> Expression:
         return unary(op, x)
@@ -283,6 +300,8 @@ def rebuild(e: Expression, leaf: Callable[[Expression], Expression | None]) -> E
             args = [done[c] if isinstance(c, Expression) else c for c in node.args]
             if node.op in BINARY:
                 new = binary(node.op, *args)
+            elif node.op == SELECT:
+                new = select(*args)
             elif node.op == "pow":
                 new = power(*args)
             elif node.op in UNARY:
@@ -300,7 +319,7 @@ def derivative(e: Expression, name: str) -> Expression:
     """The derivative with respect to a variable; at a kink the left one, as the families fix it.
 
     Raises:
-        InvalidInputError: for ``step``, ``max`` and ``min``, which have no derivative that this calculus can state.
+        InvalidInputError: for ``step``, ``max``, ``min`` and ``select``, which have no derivative that this calculus can state.
     """
     done: dict[Expression, Expression] = {}
     for node in topological(e):
@@ -311,6 +330,8 @@ def derivative(e: Expression, name: str) -> Expression:
         dx = done[x]
         if node.op == "pow":
             done[node] = node.args[1] * power(x, node.args[1] - 1) * dx
+        elif node.op == SELECT:
+            done[node] = _no_rule(node.op, [done[c] for c in node.args])
         elif node.op in BINARY:
             done[node] = _binary_rule(node, x, node.args[1], dx, done[node.args[1]])
         else:
@@ -324,12 +345,7 @@ def _binary_rule(
     if _is(dx, 0) and _is(dy, 0):
         return lift(0)
     if node.op in ("max", "min"):
-        raise InvalidInputError(
-            "derivative",
-            node.op,
-            "a formula without max and min",
-            "Give the derivative yourself, or use relu.",
-        )
+        return _no_rule(node.op, [dx, dy])
     rules = {
         "add": lambda: dx + dy,
         "sub": lambda: dx - dy,
@@ -337,6 +353,17 @@ def _binary_rule(
         "div": lambda: (dx - node * dy) / y,
     }
     return rules[node.op]()
+
+
+def _no_rule(op: str, slopes: list[Expression]) -> Expression:
+    if all(_is(d, 0) for d in slopes):
+        return lift(0)
+    raise InvalidInputError(
+        "derivative",
+        op,
+        "a formula without max, min and select",
+        "Give the derivative yourself, or use relu.",
+    )
 
 
 def unary_derivative(op: str, x: Expression) -> Expression:
@@ -357,38 +384,3 @@ def unary_derivative(op: str, x: Expression) -> Expression:
     if op not in rules:
         raise InvalidInputError("derivative", op, ", ".join(rules), "Give the derivative yourself.")
     return rules[op]()
-
-
-# --- printing ------------------------------------------------------------------------------------------
-
-
-def show(e: Expression, limit: int = 2000) -> str:
-    """The expression as text, with as few parentheses as the usual rules need."""
-
-    def text(node: Expression, level: int) -> str:
-        if node.op == "const":
-            value = node.args[0]
-            plain = str(value)
-            if value.denominator & (value.denominator - 1) == 0 and len(plain) > 12:
-                plain = repr(float(value))
-            return f"({plain})" if level > 0 and (value < 0 or "/" in plain) else plain
-        if node.op == "var":
-            return node.args[0]
-        if node.op == "pow":
-            return f"{text(node.args[0], 4)}^{node.args[1]}"
-        if node.op == "neg":
-            inner = f"-{text(node.args[0], 2)}"
-            return f"({inner})" if level > 1 else inner
-        if node.op in _SIGNS:
-            own = 1 if node.op in ("add", "sub") else 2
-            left = text(node.args[0], own)
-            right = text(node.args[1], own + (node.op in ("sub", "div")))
-            inner = f"{left}{_SIGNS[node.op]}{right}" if own == 2 else f"{left} {_SIGNS[node.op]} {right}"
-            return f"({inner})" if level > own else inner
-        if node.op == "dd":
-            name, order, u, v = node.args
-            return f"{name}[{', '.join([text(u, 0), *[text(v, 0)] * order])}]"
-        return f"{node.op}({', '.join(text(c, 0) for c in children(node))})"
-
-    full = text(e, 0)
-    return full if len(full) <= limit else full[: limit - 3] + "..."

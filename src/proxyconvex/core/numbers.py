@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 
 from .errors import InvalidInputError
+from .expressions import Expression, lift, unary
+from .expressions import power as symbolic_power
 from .intervals import (
     Interval,
     exact,
@@ -34,7 +36,7 @@ from .intervals import (
 )
 
 __all__ = [
-    "Interval", "absolute", "exact", "exp", "inner", "is_exact", "is_exact_point", "is_traced", "leaves", "log",
+    "Interval", "absolute", "exact", "exp", "inner", "is_exact", "is_exact_point", "is_symbolic", "is_traced", "leaves", "log",
     "lower", "lower_float", "map_point", "maximum", "minimum", "norm", "norm_sq", "norm_upper", "power", "sqrt",
     "subtract", "upper", "upper_float",
 ]  # fmt: skip
@@ -58,6 +60,8 @@ def power(x: Any, exponent: Any) -> Any:
     """
     if is_exact(x):
         return interval_power(x, exponent)
+    if isinstance(x, Expression):
+        return _symbolic_power(x, exact(exponent))
     e = float(exponent)
     if e == int(e):
         return x ** int(e)
@@ -68,6 +72,18 @@ def power(x: Any, exponent: Any) -> Any:
     xp = _module(x)
     positive = x > 0
     return xp.where(positive, xp.where(positive, x, 1.0) ** e, 0.0)
+
+
+def _symbolic_power(x: Expression, e: Any) -> Expression:
+    """Whole powers; roots where the denominator is a power of two; ``exp(e log x)`` otherwise, which is not defined at 0."""
+    if isinstance(e, Interval):
+        raise InvalidInputError("exponent", e, "one rational number")
+    roots = e.denominator.bit_length() - 1
+    if e.denominator == 2**roots and abs(e.numerator) <= 64 and roots <= 6:
+        for _ in range(roots):
+            x = unary("sqrt", x)
+        return symbolic_power(x, e.numerator)
+    return unary("exp", lift(e) * unary("log", x))
 
 
 def sqrt(x: Any) -> Any:
@@ -141,6 +157,11 @@ def leaves(point: Any) -> Iterator[Any]:
 def is_exact_point(point: Any) -> bool:
     """Whether a point holds a Fraction or an Interval."""
     return any(is_exact(x) for x in leaves(point))
+
+
+def is_symbolic(point: Any) -> bool:
+    """Whether a point holds an `Expression` (a formula is then being written down, not evaluated)."""
+    return any(isinstance(x, Expression) for x in leaves(point))
 
 
 def is_traced(point: Any) -> bool:

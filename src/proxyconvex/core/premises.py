@@ -14,8 +14,20 @@ import numpy as np
 
 from .errors import InvalidInputError
 from .evidence import Evidence
+from .expressions import lift
 from .guarantee import PremiseRecord
-from .numbers import Interval, exact, is_exact, is_exact_point, is_traced, leaves, lower, map_point, upper
+from .numbers import (
+    Interval,
+    exact,
+    is_exact,
+    is_exact_point,
+    is_symbolic,
+    is_traced,
+    leaves,
+    lower,
+    map_point,
+    upper,
+)
 from .references import PROXYCONVEX_NOTES, Reference
 from .regions import Region, WholeSpace, checked_point, exact_point
 
@@ -212,12 +224,12 @@ def _scalar(value: Any) -> Any:
 def evaluate(formula: Callable[..., Any], *points: Any) -> Any:
     """Run a formula at points in the arithmetic that fits them.
 
-    * traced points (inside jit, grad, vmap): as they are;
+    * traced points (inside jit, grad, vmap), and points of expressions: as they are;
     * points with Fractions or Intervals: in interval arithmetic, so that floats inside the user's functions keep
       their exact value; a Fraction comes back when the result is one number;
     * anything else: in float64 under JAX, whatever the global flags are; a Python float comes back.
     """
-    if any(is_traced(p) for p in points):
+    if any(is_traced(p) or is_symbolic(p) for p in points):
         return formula(*points)
     if any(is_exact_point(p) for p in points):
         points = tuple(map_point(lambda x: Interval(exact(x)), exact_point(p)) for p in points)
@@ -270,7 +282,9 @@ def fit(value: Any, w: Any) -> Any:
     from them (``h(v)``, say) is traced, or enclosed, as well, not rounded by NumPy on the way.
     """
     if isinstance(value, Constant):
-        return exact(value.value) if is_exact_point(w) else _float(value.value)
+        return exact(value.value) if is_exact_point(w) or is_symbolic(w) else _float(value.value)
+    if is_symbolic(w):
+        return symbolic(value)
     if is_exact_point(w):
         point = exact_point(value)
         enclosed = any(isinstance(x, Interval) for x in leaves(w))
@@ -284,6 +298,22 @@ def fit(value: Any, w: Any) -> Any:
 
         return map_point(jnp.asarray, point)
     return point
+
+
+def symbolic(point: Any) -> Any:
+    """A point with its numbers as exact expressions; arrays become object arrays."""
+    if isinstance(point, list | tuple) and all(is_exact(x) or isinstance(x, int | float) for x in point):
+        point = np.array([exact(x) for x in point], dtype=object)  # a vector
+    if is_symbolic(point):
+        return point
+
+    def one(x: Any) -> Any:
+        entries = np.asarray(x, dtype=object)
+        out = np.empty(entries.shape, dtype=object)
+        out.ravel()[:] = [lift(exact(e)) for e in entries.ravel()]
+        return out if entries.ndim else out.item()
+
+    return map_point(one, point)
 
 
 def same_point(a: Any, b: Any) -> bool:

@@ -17,7 +17,7 @@ import numpy as np
 
 from .arithmetics import evaluate
 from .errors import InvalidInputError
-from .expression_rows import from_instructions, instructions
+from .expression_rows import from_instructions, instructions, show
 from .expressions import (
     HELPERS,
     Expression,
@@ -26,12 +26,11 @@ from .expressions import (
     names,
     power,
     rational,
-    show,
     substitute,
     unary,
     variable,
 )
-from .intervals import lower_float, upper_float
+from .intervals import lower, lower_float, upper_float
 
 Range = tuple[Fraction, Fraction]
 Curve = Callable[[Expression], Expression]
@@ -187,6 +186,8 @@ class ReducedCondition:
         name: what the inequality is called.
         lift: what a proof of it says about models and data, a sentence.
         curve: ``s(t)`` as an expression of ``t``, if there is an activation.
+        domain: expressions; the inequality is claimed only where all of them are >= 0.
+        origin: which functions of a user the expression was translated from, if any.
     """
 
     expression: Expression
@@ -196,9 +197,11 @@ class ReducedCondition:
     name: str = "inequality"
     lift: str = ""
     curve: Expression | None = None
+    domain: tuple[Expression, ...] = ()
+    origin: str = ""
 
     def __post_init__(self) -> None:
-        used = names(self.expression)
+        used = names(self.expression).union(*map(names, self.domain))
         if not self.variables:
             raise InvalidInputError("variables", {}, "at least one keyword such as a=(-3, 3)")
         if unknown := used - set(self.variables) - set(self.constants):
@@ -248,9 +251,10 @@ class ReducedCondition:
         return values
 
     def contains(self, *positional: Any, **values: Any) -> bool:
-        """Whether a point lies in the ranges, decided exactly."""
-        point = self.named(*positional, **values)
-        return all(lo <= rational(k, point[k]) <= hi for k, (lo, hi) in self.variables.items())
+        """Whether a point lies in the ranges and the domain, decided exactly."""
+        point = {k: rational(k, v) for k, v in self.named(*positional, **values).items()}
+        inside = all(lo <= point[k] <= hi for k, (lo, hi) in self.variables.items())
+        return inside and all(lower(evaluate(d, point)) >= 0 for d in self.domain)
 
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
         """The largest float64 ranges inside the exact ones: lower and upper ends, one entry a variable."""
@@ -271,6 +275,10 @@ class ReducedCondition:
             self, constants={**self.constants, **{k: rational(k, v) for k, v in constants.items()}}
         )
 
+    def raised(self, delta: Fraction) -> ReducedCondition:
+        """The condition with ``slack + delta`` in place of the slack."""
+        return self if not delta else replace(self, expression=self.expression + delta)
+
     def on(self, **ranges: Any) -> ReducedCondition:
         """The same inequality on other ranges."""
         if wrong := set(ranges) - set(self.variables):
@@ -283,8 +291,9 @@ class ReducedCondition:
 
     @property
     def where(self) -> str:
-        """The ranges as text."""
-        return ", ".join(f"{k} in [{_short(lo)}, {_short(hi)}]" for k, (lo, hi) in self.variables.items())
+        """The ranges and the domain as text."""
+        ranges = ", ".join(f"{k} in [{_short(lo)}, {_short(hi)}]" for k, (lo, hi) in self.variables.items())
+        return ranges + "".join(f" with {show(d, 300)} >= 0" for d in self.domain)
 
     @property
     def statement(self) -> str:
@@ -307,6 +316,8 @@ class ReducedCondition:
             "constants": [[k, str(v)] for k, v in self.constants.items()],
             "slack": instructions(self.expression),
             "curve": None if self.curve is None else instructions(self.curve),
+            "domain": [instructions(d) for d in self.domain],
+            "origin": self.origin,
         }
 
     @classmethod
@@ -318,6 +329,7 @@ class ReducedCondition:
             {k: Fraction(v) for k, v in stored["constants"]},
             stored["activation"], stored["name"], stored["lift"],
             None if stored["curve"] is None else from_instructions(stored["curve"]),
+            tuple(from_instructions(d) for d in stored.get("domain", ())), stored.get("origin", ""),
         )  # fmt: skip
 
 

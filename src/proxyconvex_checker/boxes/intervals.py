@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from ..rationals import to_float_down, to_float_up
-from .expressions import Rows, arguments
 
 Array = np.ndarray
 Pair = tuple[Array, Array]
@@ -66,16 +65,32 @@ def mul(x: Pair, y: Pair) -> Pair:
 
 
 def scale(x: Pair, c: float) -> Pair:
-    """``c x``; exact for a power of two unless the result is tiny."""
-    lo, hi = (x[0] * c, x[1] * c) if c >= 0 else (x[1] * c, x[0] * c)
+    """``c x``; ends that are exact are kept: powers of two unless tiny, otherwise where Dekker's TwoProd finds no error."""
+    lo, hi = (x[0], x[1]) if c >= 0 else (x[1], x[0])
+    return _scaled(lo, c, -1.0), _scaled(hi, c, 1.0)
+
+
+def _scaled(x: Array, c: float, side: float) -> Array:
+    p = x * c
     if c == 0:
-        return lo, hi
+        return p
+    tiny = (np.abs(p) < 2.0**-960) & (x != 0)
     if abs(math.frexp(c)[0]) == 0.5:
-        small = lambda p, q: _TINY * ((np.abs(p) < 2.0**-1000) & (q != 0))  # noqa: E731
-        a, b = (x[0], x[1]) if c > 0 else (x[1], x[0])
-        bad = ~(np.isfinite(lo) & np.isfinite(hi))
-        return np.where(bad, NAN, lo - small(lo, a)), np.where(bad, NAN, hi + small(hi, b))
-    return mul(x, (np.full_like(lo, c), np.full_like(lo, c)))
+        moved = side * _TINY * tiny
+    else:
+        # The error of the product, itself exact where nothing under- or overflows (then it is NaN or tiny, and the end is moved).
+        (a, b), (d, e) = _halves(x), _halves(np.float64(c))
+        error = b * e - (((p - a * d) - b * d) - a * e)
+        moved = side * (np.abs(p) * _EPS * ~(error == 0) + _TINY * tiny)
+        moved = np.where(tiny, side * (np.abs(p) * _EPS + _TINY), moved)
+    return np.where(np.isfinite(p), p + moved, NAN)
+
+
+def _halves(x: Any) -> tuple[Any, Any]:
+    """Veltkamp's splitting into 26 and 27 bits."""
+    t = x * 134217729.0
+    high = t - (t - x)
+    return high, x - high
 
 
 def magnitude(x: Pair) -> Pair:
@@ -102,13 +117,14 @@ def power(x: Pair, n: int) -> Pair:
         del end
         # Odd powers increase: the sizes of the ends suffice.
         result = (
-            mul((result[0], result[0]), _thin(np.abs(x[0])))[0],
-            mul((result[1], result[1]), _thin(np.abs(x[1])))[1],
+            mul((result[0], result[0]), thin(np.abs(x[0])))[0],
+            mul((result[1], result[1]), thin(np.abs(x[1])))[1],
         )
     return result
 
 
-def _thin(x: Array) -> Pair:
+def thin(x: Array) -> Pair:
+    """Points as intervals."""
     return x, x
 
 
@@ -149,7 +165,7 @@ def _clip(x: Pair, low: float, high: float) -> Pair:
 
 def _at(f: str, x: Array) -> Pair:
     """Bounds on a function at points."""
-    one = _thin(np.ones_like(x))
+    one = thin(np.ones_like(x))
     if f == "exp":
         lo, hi = _library(np.exp(x))
         return np.where(x == 0, 1.0, np.maximum(np.where(np.isfinite(lo), lo, NAN), 0.0)), np.where(
@@ -164,7 +180,7 @@ def _at(f: str, x: Array) -> Pair:
     if f == "softplus":
         # log1p increases.
         lo, hi = np.log1p(small[0]), np.log1p(small[1])
-        return add(_thin(np.maximum(x, 0.0)), (np.maximum(_library(lo)[0], 0.0), _library(hi)[1]))
+        return add(thin(np.maximum(x, 0.0)), (np.maximum(_library(lo)[0], 0.0), _library(hi)[1]))
     if f == "sigmoid":
         away = div(one, add(one, small))
         near = sub(one, away)
@@ -177,7 +193,7 @@ def _at(f: str, x: Array) -> Pair:
         return np.where(x == 0, 0.25, lo), np.where(x == 0, 0.25, hi)
     if f == "tanh":
         m = _library(np.expm1(-2.0 * np.abs(x)))  # in (-1, 0]
-        lo, hi = _clip(div(neg(m), add(_thin(np.full_like(x, 2.0)), m)), 0.0, 1.0)
+        lo, hi = _clip(div(neg(m), add(thin(np.full_like(x, 2.0)), m)), 0.0, 1.0)
         lo, hi = np.where(x == 0, 0.0, lo), np.where(x == 0, 0.0, hi)
         return np.where(x >= 0, lo, -hi), np.where(x >= 0, hi, -lo)
     raise KeyError(f)
@@ -212,18 +228,19 @@ def function(f: str, x: Pair) -> Pair:
 
 def slope(f: str, x: Pair, order: int) -> Pair:
     """The range of a derivative; at a kink the hull of both one-sided ones. Unknown (NaN) where none is tabulated."""
-    one = _thin(np.ones_like(x[0]))
-    unknown = _thin(np.full_like(x[0], NAN))
+    one = thin(np.ones_like(x[0]))
+    unknown = thin(np.full_like(x[0], NAN))
     if f == "exp":
         return function("exp", x)
     if f in ("log", "log1p"):
         inverse = div(one, x if f == "log" else add(x, one))
         return (inverse, neg(square(inverse)), scale(power(inverse, 3), 2.0))[order - 1]
     if f == "sqrt":
-        return scale(div(one, function("sqrt", x)), 0.5) if order == 1 else unknown
+        inverse = div(one, function("sqrt", x))
+        return scale(power(inverse, 2 * order - 1), (0.5, -0.25, 0.375)[order - 1])
     if f in ("relu", "abs"):
-        if order > 1:
-            return unknown
+        if order > 1:  # no curvature away from the kink
+            return thin(np.where((x[0] > 0) | (x[1] < 0), 0.0, NAN))
         low = 0.0 if f == "relu" else -1.0
         return np.where(x[0] > 0, 1.0, low), np.where(x[1] < 0, low, 1.0)
     if f == "tanh":
@@ -248,6 +265,15 @@ def slope(f: str, x: Pair, order: int) -> Pair:
     if number == 4:
         return mul(bump, sub(scale(square(th), 1.5), scale(one, 0.5)))
     return mul(mul(bump, th), sub(scale(one, 2.0), scale(square(th), 3.0)))
+
+
+def choice(x: Pair, a: Pair, b: Pair) -> Pair:
+    """``a`` where ``x > 0``, else ``b``; both where x does not decide."""
+    yes, no, either = x[0] > 0, x[1] <= 0, hull(a, b)
+    return (
+        np.where(yes, a[0], np.where(no, b[0], either[0])),
+        np.where(yes, a[1], np.where(no, b[1], either[1])),
+    )
 
 
 # --- divided differences -------------------------------------------------------------------------------------------
@@ -282,113 +308,4 @@ def difference(f: str, order: int, x: Pair, y: Pair) -> Pair:
 
 
 def _quotient(f: str, x: Array, y: Array) -> Pair:
-    return div(sub(function(f, _thin(x)), function(f, _thin(y))), sub(_thin(x), _thin(y)))
-
-
-# --- evaluation ----------------------------------------------------------------------------------------------------
-
-
-def _value(
-    row: tuple[Any, ...], e: Rows, values: list[Pair], lo: Array, hi: Array, index: dict[str, int]
-) -> Pair:
-    op = row[0]
-    if op == "const":
-        return const(lo[:, 0], row[1])
-    if op == "var":
-        return lo[:, index[row[1]]], hi[:, index[row[1]]]
-    if op == "dd":
-        return difference(row[1], row[2], values[row[3]], values[row[4]])
-    x = values[row[1]]
-    if op == "pow":
-        return x if row[2] == 1 else power(x, row[2])
-    if len(row) == 2:
-        return function(op, x)
-    y = values[row[2]]
-    if op == "mul":
-        for here, there in ((row[1], y), (row[2], x)):
-            if e[here][0] == "const" and Fraction(float(e[here][1])) == e[here][1]:
-                return scale(there, float(e[here][1]))
-        return square(x) if row[1] == row[2] else mul(x, y)
-    if op in ("max", "min"):
-        pick = np.maximum if op == "max" else np.minimum
-        return pick(x[0], y[0]), pick(x[1], y[1])
-    return {"add": add, "sub": sub, "div": div}[op](x, y)
-
-
-def evaluate(e: Rows, lo: Array, hi: Array, index: dict[str, int]) -> Pair:
-    """Enclosure of an expression on boxes (rows of ``lo`` and ``hi``)."""
-    values: list[Pair] = []
-    for row in e:
-        values.append(_value(row, e, values, lo, hi, index))
-    return values[-1]
-
-
-def evaluate_centred(e: Rows, lo: Array, hi: Array, index: dict[str, int]) -> Array:
-    """Lower bound by the mean-value form about the midpoint (or the natural extension, if that is better)."""
-    values: list[Pair] = []
-    slopes: list[Gradient] = []
-    for row in e:
-        values.append(_value(row, e, values, lo, hi, index))
-        slopes.append(_gradient(row, values, slopes, index))
-    centre = lo + 0.5 * (hi - lo)
-    total = evaluate(e, centre, centre, index)
-    for i, g in slopes[-1].items():
-        total = add(total, mul(g, sub((lo[:, i], hi[:, i]), _thin(centre[:, i]))))
-    return np.fmax(values[-1][0], total[0])
-
-
-def _sum(g: Gradient, h: Gradient) -> Gradient:
-    return {i: add(g[i], h[i]) if i in g and i in h else (g if i in g else h)[i] for i in sorted({*g, *h})}
-
-
-def _times(g: Gradient, x: Pair) -> Gradient:
-    return {i: mul(d, x) for i, d in g.items()}
-
-
-def _gradient(
-    row: tuple[Any, ...], values: list[Pair], slopes: list[Gradient], index: dict[str, int]
-) -> Gradient:
-    """The chain rule for the row just evaluated."""
-    op = row[0]
-    if op == "const":
-        return {}
-    if op == "var":
-        return {index[row[1]]: _thin(np.ones_like(values[-1][0]))}
-    inner = [slopes[i] for i in arguments(row)]
-    x = [values[i] for i in arguments(row)]
-    if op == "dd":
-        return _difference_gradient(row[1], row[2], x, inner, values[-1])
-    if op == "pow":
-        n = row[2]
-        return (
-            inner[0] if n == 1 else _times(inner[0], scale(x[0] if n == 2 else power(x[0], n - 1), float(n)))
-        )
-    if op == "neg":
-        return {i: neg(g) for i, g in inner[0].items()}
-    if len(inner) == 1:
-        return _times(inner[0], slope(op, x[0], 1)) if inner[0] else {}
-    g, h = inner
-    if op == "add":
-        return _sum(g, h)
-    if op == "sub":
-        return _sum(g, {i: neg(d) for i, d in h.items()})
-    if op == "mul":
-        return _sum(_times(g, x[1]), _times(h, x[0]))
-    if op == "div":
-        inverse = div(_thin(np.ones_like(x[0][0])), x[1])
-        return _sum(_times(g, inverse), _times(h, neg(mul(values[-1], inverse))))
-    zero = _thin(np.zeros_like(x[0][0]))
-    return {i: hull(g.get(i, zero), h.get(i, zero)) for i in {*g, *h}}
-
-
-def _difference_gradient(f: str, order: int, x: list[Pair], inner: list[Gradient], value: Pair) -> Gradient:
-    """``f[u,u,v] du + f[u,v,v] dv``, or ``f[u,u,v,v] du + 2 f[u,v,v,v] dv``."""
-    both = hull(*x)
-    if order == 2:
-        third = slope(f, both, 3)
-        by_u, by_v = div(third, const(third[0], 6)), div(third, const(third[0], 3))
-    else:
-        t, half = sub(*x), scale(slope(f, both, 2), 0.5)
-        by_u = meet(half, div(sub(slope(f, x[0], 1), value), t))
-        by_v = meet(half, div(sub(value, slope(f, x[1], 1)), t))
-    return _sum(_times(inner[0], by_u), _times(inner[1], by_v))
+    return div(sub(function(f, thin(x)), function(f, thin(y))), sub(thin(x), thin(y)))

@@ -1,16 +1,12 @@
 """Verification of a box certificate: an inequality in a few bounded variables, proved on a subdivision of their ranges.
 
-Steps: readable, schema, seal, condition, quadratic form, tree, statement. The boxes are not stored: they are the bisections the
+Steps: readable, schema, seal, condition, quadratic form, curvature, tree, statement. The boxes are not stored: they are the bisections the
 tree names, starting from the ranges (rounded outward), so the leaves cover the ranges whatever the tree says; every leaf is
 proved again, in the arithmetic of `intervals`.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import zlib
-from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -20,15 +16,13 @@ import numpy as np
 from .. import document
 from ..document import choice, integer, items, matching, optional, record, text
 from ..errors import CheckError
-from ..rationals import to_float_down, to_float_up
+from . import curvature
 from . import expressions as ex
 from . import form as boxes_form
-from . import intervals as iv
+from .tree import Proof, open_leaves, unpack, walk
 
-FORMAT, SCHEMA = "proxyconvex-box-certificate", 1
+FORMAT, SCHEMA = "proxyconvex-box-certificate", 2
 MAX_NODES = 50_000_000
-CHUNK = 16_384
-NATURAL, CENTRED, FORM, FORM_CENTRED = 8, 9, 10, 11
 TRUSTED = (
     "IEEE 754 binary64 + - * / and sqrt in NumPy; NumPy's exp, expm1, log and log1p within 8 units in the last place; "
     "Python's exact fractions; the proofs of the rewriting and of the mean-value form in the documentation."
@@ -41,6 +35,11 @@ LIFTS = {
         "condition holds in every dimension and for every distribution of the data that keeps ({names}) inside these ranges."
     ),
 }
+
+ORIGIN = (
+    "The formula was translated from {origin}. What is checked here is the formula; that it is what the functions compute in real arithmetic "
+    "is not."
+)
 
 _name = matching(ex.NAME, "a name of letters, digits and underscores")
 
@@ -71,6 +70,13 @@ def _pivot(value: Any, path: str) -> str | Fraction:
     return _rational(value, path)
 
 
+def _target(value: Any, path: str) -> tuple[str, ex.Rows]:
+    """A variable and where its segment starts."""
+    if not isinstance(value, list) or len(value) != 2:
+        raise CheckError("schema", f"{path}: accepted: [name, rows]")
+    return _name(value[0], path), ex.rows(value[1], path)
+
+
 _factor = record(of=ex.rows, power=integer(1, 64))
 _document = record(
     format=choice(FORMAT),
@@ -81,6 +87,9 @@ _document = record(
     constants=items(_constant, 0, 50),
     slack=ex.rows,
     curve=optional(ex.rows),
+    domain=items(ex.rows, 0, 20),
+    origin=optional(text(1_000)),
+    smoothness=optional(_rational),
     delta=_rational,
     lift=choice(*LIFTS),
     form=optional(
@@ -93,6 +102,8 @@ _document = record(
             factors=items(items(_factor, 0, 50), 1, 3),
         )
     ),
+    rewritten=optional(ex.rows),
+    segments=items(_target, 0, 6),
     tree=record(nodes=integer(1, MAX_NODES), leaves=integer(1, MAX_NODES), data=text(document.MAX_BYTES)),
     trusted=choice(TRUSTED),
     seal=matching(document._HEX_DIGEST, "64 lower-case hexadecimal digits"),
@@ -111,133 +122,56 @@ def closed(slack: ex.Rows, constants: dict[str, Fraction], delta: Fraction) -> e
 def statement(raw: dict[str, Any]) -> str:
     """The sentence that a parsed document implies."""
     where = ", ".join(f"{n} in [{ex.short(lo)}, {ex.short(hi)}]" for n, lo, hi in raw["variables"])
+    where += "".join(f" with {ex.text(d)} >= 0" for d in raw["domain"])
     fixed = ", ".join(f"{n} = {ex.short(c)}" for n, c in raw["constants"])
     bound = f"-{ex.short(raw['delta'])}" if raw["delta"] else "0"
     lift = LIFTS[raw["lift"]].format(names=", ".join(n for n, _, _ in raw["variables"]))
     given = f" with {fixed}" if fixed else ""
     weaker = " The inequality with 0 in place of this bound is not proved." if raw["delta"] else ""
-    return f"{ex.text(raw['slack'])} >= {bound} for all {where}{given}.{weaker}{lift if not raw['delta'] else ''}"
-
-
-# --- the tree ------------------------------------------------------------------------------------------------------
-
-
-def pack(codes: np.ndarray) -> str:
-    """The codes of a tree as text."""
-    return base64.b64encode(zlib.compress(codes.astype(np.uint8).tobytes(), 9)).decode()
-
-
-def unpack(packed: str, nodes: int) -> np.ndarray:
-    """The codes of a tree.
-
-    Raises:
-        CheckError: if the text is not canonical base64 of exactly this many bytes.
-    """
-    try:
-        content = base64.b64decode(packed, validate=True)
-        if base64.b64encode(content).decode() != packed:
-            raise CheckError("tree", "the tree is not stored canonically")
-        engine = zlib.decompressobj()
-        codes = engine.decompress(content, nodes + 1)
-        if not engine.eof or engine.unused_data or len(codes) != nodes:
-            raise CheckError("tree", f"the tree does not have exactly {nodes} nodes")
-    except (binascii.Error, zlib.error, ValueError) as error:
-        if isinstance(error, CheckError):
-            raise
-        raise CheckError("tree", f"the tree cannot be decoded ({error})") from error
-    return np.frombuffer(codes, np.uint8)
-
-
-def root(variables: list[tuple[str, Fraction, Fraction]]) -> tuple[np.ndarray, np.ndarray]:
-    """The ranges as one box of floats, rounded outward."""
-    lo = np.array([[to_float_down(a) for _, a, _ in variables]])
-    hi = np.array([[to_float_up(b) for _, _, b in variables]])
-    return lo, hi
-
-
-def halves(lo: np.ndarray, hi: np.ndarray, coordinate: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both halves of every box; they share the midpoint."""
-    rows = np.arange(len(lo))
-    middle = lo[rows, coordinate] + 0.5 * (hi[rows, coordinate] - lo[rows, coordinate])
-    low, high = np.repeat(lo, 2, axis=0), np.repeat(hi, 2, axis=0)
-    high[2 * rows, coordinate] = middle
-    low[2 * rows + 1, coordinate] = middle
-    return low, high
-
-
-def open_leaves(
-    slack: ex.Rows, required: list[ex.Rows] | None, names: list[str], codes: np.ndarray, lo, hi
-) -> np.ndarray:
-    """Which of these leaves are not proved by the test their code names."""
-    index = {n: i for i, n in enumerate(names)}
-    failed = np.zeros(len(codes), bool)
-    with np.errstate(all="ignore"):
-        for start in range(0, len(codes), CHUNK):
-            part = slice(start, start + CHUNK)
-            for code in np.unique(codes[part]):
-                pick = np.flatnonzero(codes[part] == code) + start
-                failed[pick] = ~_holds(int(code), slack, required, lo[pick], hi[pick], index)
-    return failed
-
-
-def _holds(
-    code: int, slack: ex.Rows, required: list[ex.Rows] | None, lo, hi, index: dict[str, int]
-) -> np.ndarray:
-    if code in (FORM, FORM_CENTRED) and required is None:
-        return np.zeros(len(lo), bool)
-    expressions = [slack] if code in (NATURAL, CENTRED) else required or []
-    good = np.ones(len(lo), bool)
-    for e in expressions:
-        if code in (CENTRED, FORM_CENTRED):
-            good &= iv.evaluate_centred(e, lo, hi, index) >= 0
-        else:
-            good &= iv.evaluate(e, lo, hi, index)[0] >= 0
-    return good
-
-
-def walk(
-    variables: list[tuple[str, Fraction, Fraction]],
-    codes: np.ndarray,
-    leaf: Callable[[np.ndarray, np.ndarray, np.ndarray], None],
-) -> int:
-    """Bisect as the tree says and hand every level's leaves (codes, lo, hi) on; returns the number of leaves.
-
-    Raises:
-        CheckError: for an unknown code, or a tree that ends too early or too late.
-    """
-    lo, hi = root(variables)
-    position, leaves = 0, 0
-    while len(lo):
-        level = codes[position : position + len(lo)]
-        if len(level) < len(lo):
-            raise CheckError("tree", "the tree ends before every box is closed")
-        position += len(level)
-        split = level < len(variables)
-        ends = (level >= NATURAL) & (level <= FORM_CENTRED)
-        if not (split | ends).all():
-            raise CheckError("tree", f"code {int(level[~(split | ends)][0])} means nothing here")
-        leaves += int(ends.sum())
-        if ends.any():
-            leaf(level[ends], lo[ends], hi[ends])
-        lo, hi = halves(lo[split], hi[split], level[split].astype(np.intp))
-    if position != len(codes):
-        raise CheckError("tree", "the tree goes on after every box is closed")
-    return leaves
+    origin = f" {ORIGIN.format(origin=raw['origin'])}" if raw["origin"] else ""
+    if raw["smoothness"] is not None:
+        names = ", ".join(n for n, _, _ in raw["variables"])
+        return (
+            f"|f(u) - f(w) - <grad f(w), u - w>| <= (L/2) ||u - w||^2 with L = {ex.short(raw['smoothness'])} for all u and w = ({names}) "
+            f"with {where}, where f = {ex.text(raw['slack'])}.{origin}"
+        )
+    said = f"{ex.text(raw['slack'])} >= {bound} for all {where}{given}.{weaker}{lift if not raw['delta'] else ''}"
+    return said + origin
 
 
 def requirements(parsed: dict[str, Any]) -> list[ex.Rows] | None:
-    """What the quadratic form asks for, after checking that it is the slack."""
+    """What the quadratic form, or the slack in another writing, asks for, after checking that it is the slack."""
+    slack = closed(parsed["slack"], dict(parsed["constants"]), parsed["delta"])
+    known = {n for n, _, _ in parsed["variables"]}
+    if parsed["rewritten"] is not None:
+        return [_rewritten(parsed, slack, known)]
     if parsed["form"] is None:
         return None
-    known = {n for n, _, _ in parsed["variables"]}
     form = parsed["form"]
     wanted = {n for n in (form["u"], form["v"], form["y"]) if isinstance(n, str)}
     for rows in (*form["matrix"], *(f["of"] for part in form["factors"] for f in part)):
         wanted |= ex.variables(rows)
     if not wanted <= known:
         raise CheckError("quadratic form", f"it uses {sorted(wanted - known)}, which are not variables")
-    slack = closed(parsed["slack"], dict(parsed["constants"]), parsed["delta"])
     return boxes_form.check(form, parsed["curve"], slack)
+
+
+def _rewritten(parsed: dict[str, Any], slack: ex.Rows, known: set[str]) -> ex.Rows:
+    rows = parsed["rewritten"]
+    if parsed["form"] is not None or parsed["smoothness"] is not None:
+        raise CheckError("quadratic form", "another writing excludes a quadratic form and smoothness")
+    if ex.variables(rows) - known or any(row[0] == "dd" for row in rows):
+        raise CheckError("quadratic form", "another writing may use the variables only")
+    if ex.expand(rows) != ex.expand(slack):
+        raise CheckError("quadratic form", "the other writing is not the slack")
+    return rows
+
+
+def proof_of(parsed: dict[str, Any], required: list[ex.Rows] | None) -> Proof:
+    """What the leaves may rest on, from a parsed document and its checked requirements."""
+    slack = closed(parsed["slack"], dict(parsed["constants"]), parsed["delta"])
+    names = [n for n, _, _ in parsed["variables"]]
+    return Proof(slack, required, parsed["segments"], parsed["domain"], parsed["smoothness"], names)
 
 
 # --- the steps -----------------------------------------------------------------------------------------------------
@@ -274,6 +208,8 @@ def _condition(state: _State) -> str:
     if len({*names, *fixed}) != len(names) + len(fixed):
         raise CheckError("condition", "a name is given twice")
     used = ex.variables(d["slack"])
+    if any(ex.variables(rows) - set(names) or any(row[0] == "dd" for row in rows) for rows in d["domain"]):
+        raise CheckError("condition", "the domain uses something that is not a variable")
     if not used <= {*names, *fixed} or any(row[0] == "dd" for row in d["slack"]):
         raise CheckError("condition", "the slack uses something that is neither a variable nor a constant")
     if not set(fixed) <= used:
@@ -282,6 +218,10 @@ def _condition(state: _State) -> str:
         raise CheckError("condition", "the activation is not a function of t alone")
     if d["delta"] < 0:
         raise CheckError("condition", "delta must not be negative")
+    if d["smoothness"] is not None and (
+        d["smoothness"] < 0 or d["delta"] or fixed or d["curve"] is not None or d["lift"] != "none"
+    ):
+        raise CheckError("condition", "smoothness goes with a constant L >= 0 and nothing else")
     return f"an inequality in {len(names)} variables"
 
 
@@ -289,22 +229,37 @@ def _form(state: _State) -> str:
     state.required = requirements(state.document)
     if state.required is None:
         return "none is used"
+    if state.document["rewritten"] is not None:
+        return "the slack is the stated other writing of it"
     return f"the slack is the stated quadratic form; {len(state.required)} inequalities make it >= 0"
+
+
+def _curvature(state: _State) -> str:
+    d = state.document
+    if d["smoothness"] is not None:
+        if d["segments"] or d["form"] is not None:
+            raise CheckError("curvature", "smoothness is proved by second derivatives alone")
+        if not curvature.convex(d["domain"]):
+            raise CheckError("curvature", "smoothness needs a region that is convex by its form")
+        return "the region is convex; second derivatives decide"
+    if not d["segments"]:
+        return "none is used"
+    curvature.check(d["segments"], closed(d["slack"], dict(d["constants"]), d["delta"]), {n for n, _, _ in d["variables"]})  # fmt: skip
+    return "the slack and its derivatives vanish where the segments start"
 
 
 def _tree(state: _State) -> str:
     d = state.document
     codes = unpack(d["tree"]["data"], d["tree"]["nodes"])
-    slack = closed(d["slack"], dict(d["constants"]), d["delta"])
-    names = [v[0] for v in d["variables"]]
+    proof = proof_of(d, state.required)
 
     def leaf(level: np.ndarray, lo: np.ndarray, hi: np.ndarray) -> None:
-        failed = open_leaves(slack, state.required, names, level, lo, hi)
+        failed = open_leaves(proof, level, lo, hi)
         if failed.any():
             i = int(np.flatnonzero(failed)[0])
             box = ", ".join(
                 f"{n} in [{a!r}, {b!r}]"
-                for n, a, b in zip(names, lo[i].tolist(), hi[i].tolist(), strict=True)
+                for n, a, b in zip(proof.names, lo[i].tolist(), hi[i].tolist(), strict=True)
             )
             raise CheckError("tree", f"{int(failed.sum())} boxes are not proved, the first {box}")
 
@@ -331,6 +286,7 @@ STEPS = (
     ("seal", _seal),
     ("condition", _condition),
     ("quadratic form", _form),
+    ("curvature", _curvature),
     ("tree", _tree),
     ("statement", _statement),
     ("library", _library),

@@ -1,4 +1,4 @@
-"""Certify a reduced condition: a proof by boxes that others can check, a counterexample, or what remains open."""
+"""Certify a condition: a proof by boxes that others can check, a counterexample, or what remains open."""
 
 from __future__ import annotations
 
@@ -16,19 +16,24 @@ from typing import Any
 import numpy as np
 
 from ...core.errors import InvalidInputError
-from ...core.expressions import Expression, rational
+from ...core.expressions import Expression, names, rational, topological
 from ...core.intervals import lower_float, upper_float
+from ...core.premises import Premise
 from ...core.reduced import ReducedCondition
 from ..intervals.arrays import Own, arithmetic
-from . import verdict
+from . import polynomials, verdict
+from .boxes import Task
 from .program import Program
-from .rewrite import Plan, plans
-from .search import MAX_DIMENSION, Limits, Progress, State, Task, on_dask, search, serial, threads
+from .rewrite import plans
+from .search import MAX_DIMENSION, Limits, Progress, State, on_dask, search, serial, threads
+from .vanish import segments
 from .verdict import Certification
+from .ways import Way
 
 SOLVERS = ("auto", "boxes", "z3")
 ROUNDS = (3_000, 100_000)
 """Box budgets of the first rounds, in which every way to write the residual gets its chance."""
+FLOOR_BOXES = 50_000
 
 
 @dataclass(frozen=True)
@@ -36,11 +41,13 @@ class Problem:
     """A condition ready for branch and bound.
 
     Attributes:
-        condition: the condition.
+        condition: the condition; for smoothness, its expression is f itself.
         delta: what is proved is ``slack >= -delta``.
         lo: lower ends of the ranges, rounded outward, shape (1, d).
         hi: upper ends.
         arithmetic: interval arithmetic.
+        smoothness: L, if the claim is that f is L-smooth.
+        hints: values of variables at which the slack may vanish to second order.
     """
 
     condition: ReducedCondition
@@ -48,9 +55,13 @@ class Problem:
     lo: np.ndarray
     hi: np.ndarray
     arithmetic: Own
+    smoothness: Fraction | None = None
+    hints: tuple[dict[str, Expression], ...] = ()
 
     @classmethod
-    def make(cls, condition: Any, delta: Any, name: str) -> Problem:
+    def make(
+        cls, condition: Any, delta: Any, name: str, smoothness: Fraction | None = None, hints: tuple[dict[str, Expression], ...] = ()
+    ) -> Problem:  # fmt: skip
         """Check the arguments.
 
         Raises:
@@ -58,48 +69,71 @@ class Problem:
         """
         if not isinstance(condition, ReducedCondition):
             raise InvalidInputError(
-                "condition", condition, "a reduced condition in at most 6 bounded variables",
-                "Write it as ProxyConvexity.pointwise(...) or reduced(...); full conditions on parameters can be searched for "
-                "counterexamples (falsify), not certified by boxes.",
+                "condition", condition, "a reduced condition in at most 6 bounded variables, or a condition on parameters",
+                "Write it as pc.ProxyConvexity(...), pc.ProxyPL(...), pc.Smooth(...) or pc.ProxyConvexity.pointwise(...).",
             )  # fmt: skip
         if condition.dimension > MAX_DIMENSION:
             raise InvalidInputError("number of variables", condition.dimension, f"at most {MAX_DIMENSION}")
         gap = rational("delta", delta)
-        if gap < 0:
-            raise InvalidInputError("delta", delta, "a number >= 0")
+        if gap < 0 or (gap and smoothness is not None):
+            raise InvalidInputError(
+                "delta", delta, "a number >= 0 (0 for smoothness: give a larger L instead)"
+            )
         ranges = condition.variables.values()
         lo = np.array([[lower_float(a) for a, _ in ranges]])
         hi = np.array([[upper_float(b) for _, b in ranges]])
-        return cls(condition, gap, lo, hi, arithmetic(name))
+        return cls(condition, gap, lo, hi, arithmetic(name), smoothness, hints)
 
     @property
     def relaxed(self) -> ReducedCondition:
         """The condition with ``slack + delta`` in place of the slack."""
-        c = self.condition
-        if not self.delta:
-            return c
-        return ReducedCondition(
-            c.expression + self.delta, c.variables, c.constants, c.activation, c.name, c.lift, c.curve
-        )
+        return self.condition.raised(self.delta)
 
-    def forms(self, most: int = 3) -> list[Plan | None]:
-        """Ways to write the residual, the most promising first; None is the slack as it stands."""
+    def ways(self, most: int = 3) -> list[Way]:
+        """Ways to prove it that are cheap to find, the most promising first; the last is the slack as it stands."""
+        if self.smoothness is not None:
+            return [Way()]
+        if self.hints:
+            return [*self.curved_ways(), Way()]
 
         def nonnegative(e: Expression) -> bool:
+            if not names(e) <= set(self.condition.variables):
+                return False  # t or r, whose sign is not known
             low = Program([e], list(self.condition.variables), self.arithmetic).values(self.lo, self.hi)[0][0]
             return bool(low[0] >= 0)
 
-        return [*plans(self.relaxed, nonnegative)[:most], None]
+        return [*(Way(plan) for plan in plans(self.relaxed, nonnegative)[:most]), Way()]
 
-    def task(self, plan: Plan | None) -> Task:
-        """The branch and bound for one way to write the residual."""
-        names = list(self.condition.variables)
-        required = None if plan is None else plan.requirements
-        return Task.make(self.relaxed.closed, required, names, (self.hi - self.lo)[0], self.arithmetic)
+    def curved_ways(self) -> list[Way]:
+        """Ways with second derivatives where the slack vanishes to second order, and with the slack written as a polynomial."""
+        if self.smoothness is not None:
+            return []
+        expanded = self._expanded()
+        found = [Way(segment=s) for s in segments(self.relaxed, self.hints)]
+        if expanded is not None:
+            found += [Way(rewritten=expanded, segment=found[0].segment if found else None)]
+        return found
+
+    def _expanded(self) -> Expression | None:
+        """The slack as a polynomial in function values, where terms cancel; None where it is long or the same."""
+        e = self.relaxed.closed
+        if len(topological(e)) > 600:
+            return None
+        try:
+            written = polynomials.expression(polynomials.polynomial(e))
+        except InvalidInputError:
+            return None
+        return None if written == e or len(topological(written)) > 1_500 else written
+
+    def task(self, way: Way) -> Task:
+        """The branch and bound for one way."""
+        names, widths = list(self.condition.variables), (self.hi - self.lo)[0]
+        domain = self.condition.domain
+        return Task.make(self.relaxed.closed, way, names, widths, self.arithmetic, domain, self.smoothness)
 
 
 def certify(
-    condition: ReducedCondition,
+    condition: Premise | ReducedCondition,
     *,
     seconds: float = 60.0,
     max_boxes: int = 20_000_000,
@@ -110,8 +144,11 @@ def certify(
     solver: str = "auto",
     progress: bool | Callable[[Progress], None] = False,
     checkpoint: str | os.PathLike[str] | None = None,
+    like: Any = None,
+    comparator: str = "fixed",
+    name: str = "",
 ) -> Certification:
-    """Prove or refute ``slack >= 0`` on the whole region of a reduced condition, equality included.
+    """Prove or refute a condition on its whole region, equality included.
 
     Example:
         >>> from proxyconvex.core.reduced import reduced
@@ -120,7 +157,8 @@ def certify(
         'HOLDS'
 
     Args:
-        condition: at most six variables.
+        condition: a reduced condition in at most six variables, or a condition on at most six parameters in a bounded region (a
+            ball, a box, per-neuron balls, products and intersections of them), whose functions JAX can trace.
         seconds: time budget.
         max_boxes: box budget.
         delta: prove ``slack >= -delta`` instead.
@@ -132,10 +170,14 @@ def certify(
             install; exact, but its proof cannot be checked again); ``"auto"``: boxes, and z3 where it applies and boxes alone are slow.
         progress: True for a line on standard error, or a function that receives a `Progress` after every chunk.
         checkpoint: a file that keeps the state; an interrupted call with the same arguments continues from it.
+        like: for a condition on parameters: a point of the right shape, where neither a comparator nor the region shows it.
+        comparator: for proxy convexity on parameters: ``"fixed"``, or ``"region"`` to let v range over the region as well (its
+            coordinates are then variables, too).
+        name: what to call a condition on parameters in the certificate.
 
     Returns:
         HOLDS with a certificate to `write`, FALSIFIED with a confirmed counterexample, or INCONCLUSIVE with the worst open box and the
-        delta for which ``slack >= -delta`` is proved.
+        delta for which ``slack >= -delta`` is proved, or with the reason why the condition cannot be certified.
 
     Raises:
         InvalidInputError: for arguments that cannot be used.
@@ -144,69 +186,139 @@ def certify(
         raise InvalidInputError("solver", solver, ", ".join(SOLVERS))
     if not seconds > 0 or not max_boxes >= 1:
         raise InvalidInputError("budget", (seconds, max_boxes), "seconds > 0 and max_boxes >= 1")
-    problem = Problem.make(condition, delta, arithmetic)
+    if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
+        raise InvalidInputError("jobs", jobs, "a whole number >= 1")
+    if comparator not in ("fixed", "region"):
+        raise InvalidInputError("comparator", comparator, "'fixed' or 'region'")
     started = time.perf_counter()
+    if isinstance(condition, Premise):
+        from ..translate.condition import NotCertifiable, translate
+
+        try:
+            made = translate(condition, like, comparator == "region", name)
+        except NotCertifiable as reason:
+            return verdict.not_certifiable(str(reason))
+        problem = Problem.make(made.reduced, delta, arithmetic, made.smoothness, made.zeros)
+    else:
+        problem = Problem.make(condition, delta, arithmetic)
     if solver == "z3":
         from .z3 import decide
 
-        return decide(condition, seconds, problem.delta, required=True)
-    if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
-        raise InvalidInputError("jobs", jobs, "a whole number >= 1")
+        return decide(problem.condition, seconds, problem.delta, required=True)
     runner = on_dask(scheduler) if scheduler is not None else threads(jobs) if jobs > 1 else serial
     report, finish = _reporter(progress)
+    run = _Run(
+        problem,
+        started,
+        seconds,
+        max_boxes,
+        runner,
+        report,
+        solver,
+        None if checkpoint is None else Path(checkpoint),
+    )
     try:
-        return _run(problem, started, seconds, max_boxes, runner, report, solver, checkpoint)
+        return run()
     finally:
         finish()
 
 
-def _run(problem, started, seconds, max_boxes, runner, report, solver, checkpoint) -> Certification:
-    """Every form in turn with growing budgets; z3 between the rounds where it applies."""
-    forms = problem.forms()
-    path = None if checkpoint is None else Path(checkpoint)
-    key = _key(problem)
-    resumed = None if path is None else State.load(path, key)
-    states = {0: resumed} if resumed is not None else {}
-    tasks = {i: problem.task(plan) for i, plan in enumerate(forms)}
-    asked_z3 = solver != "auto"
-    for limit in (*ROUNDS, max_boxes):
-        final = limit == max_boxes
-        for i, plan in enumerate(forms):
-            state = states.setdefault(i, State(problem.lo, problem.hi))
-            left = seconds - (time.perf_counter() - started)
+@dataclass
+class _Run:
+    """Every way in turn with growing budgets; z3 between the rounds where it applies."""
+
+    problem: Problem
+    started: float
+    seconds: float
+    max_boxes: int
+    runner: Any
+    report: Any
+    solver: str
+    path: Path | None
+
+    def __post_init__(self) -> None:
+        self.ways = self.problem.ways()
+        self.tasks = [self.problem.task(way) for way in self.ways]
+        self.key = _key(self.problem)
+        resumed = None if self.path is None else State.load(self.path, self.key)
+        self.states = {0: resumed} if resumed is not None else {}
+
+    @property
+    def left(self) -> float:
+        """Seconds that remain."""
+        return self.seconds - (time.perf_counter() - self.started)
+
+    def __call__(self) -> Certification:
+        """The verdict."""
+        for number, limit in enumerate((*ROUNDS, self.max_boxes)):
+            if (done := self._round(limit, limit == self.max_boxes)) is not None:
+                return done
+            if number == 0:
+                done = self._add_ways()
+                done = self._by_z3() if done is None else done
+                if done is not None:
+                    return done
+        if self.problem.smoothness is not None:
+            floor, box = self.states[0].worst or (-np.inf, None)
+            return verdict.undecided_smoothness(
+                self.problem.condition, self.states[0], self.problem.smoothness, floor, box
+            )
+        # A bound on the slack costs time on every open box: those with few are asked first, and at least one.
+        ranked = sorted(self.states.values(), key=lambda state: len(state.lo))
+        most = max(FLOOR_BOXES, len(ranked[0].lo))
+        found = [(*_floor(self.problem, state), state) for state in ranked if len(state.lo) <= most]
+        floor, box, state = max(found, key=lambda one: one[0])
+        return verdict.undecided(self.problem.condition, state, floor, box)
+
+    def _round(self, limit: int, final: bool) -> Certification | None:
+        for i, way in enumerate(self.ways):
+            state = self.states.setdefault(i, State(self.problem.lo, self.problem.hi))
+            left = self.left
             if left <= 0:
                 break
-            keep = path if i == 0 else None
-            # The last form gets what the others leave; while there are several, they share the time.
-            share = left / (len(forms) - i) if final else left
-            search(tasks[i], state, Limits(share, min(limit, max_boxes), runner, report, keep, key))
-            if (done := _conclude(problem, plan, state)) is not None:
+            keep = self.path if i == 0 else None
+            # The last way gets what the others leave; while there are several, they share the time.
+            share = left / (len(self.ways) - i) if final else left
+            search(
+                self.tasks[i],
+                state,
+                Limits(share, min(limit, self.max_boxes), self.runner, self.report, keep, self.key),
+            )
+            if (done := _conclude(self.problem, way, state)) is not None:
                 return done
-        if not asked_z3:
-            from .z3 import applies, decide
+        return None
 
-            asked_z3 = True
-            if applies(problem.condition):
-                found = decide(
-                    problem.condition,
-                    max(1.0, 0.5 * (seconds - (time.perf_counter() - started))),
-                    problem.delta,
-                )
-                if found is not None:
-                    return found
-    best = max(states, key=lambda i: _floor(problem, states[i])[0])
-    floor, box = _floor(problem, states[best])
-    return verdict.undecided(problem.condition, states[best], floor, box)
+    def _add_ways(self) -> Certification | None:
+        """The ways that take time to find; those with a parameter condition's hints are there already."""
+        if self.problem.hints or self.left <= 0:
+            return None
+        for way in self.problem.curved_ways():
+            self.ways.append(way)
+            self.tasks.append(self.problem.task(way))
+            state = self.states[len(self.ways) - 1] = State(self.problem.lo, self.problem.hi)
+            search(self.tasks[-1], state, Limits(max(self.left, 0.0), ROUNDS[0], self.runner, self.report))
+            if (done := _conclude(self.problem, way, state)) is not None:
+                return done
+        return None
+
+    def _by_z3(self) -> Certification | None:
+        if self.solver != "auto" or self.problem.smoothness is not None:
+            return None
+        from .z3 import applies, decide
+
+        if not applies(self.problem.condition):
+            return None
+        return decide(self.problem.condition, max(1.0, 0.5 * self.left), self.problem.delta)
 
 
-def _conclude(problem: Problem, plan: Plan | None, state: State) -> Certification | None:
+def _conclude(problem: Problem, way: Way, state: State) -> Certification | None:
     if state.witness is not None:
         point = verdict.simple_witness(problem.relaxed, state.witness)
         if point is not None:
             return verdict.falsified(problem.relaxed, point, state.boxes, state.seconds, "branch and bound")
         state.witness = None
     if not len(state.lo):
-        return verdict.holds(problem.condition, plan, state, problem.delta)
+        return verdict.holds(problem.condition, way, state, problem.delta, problem.smoothness)
     return None
 
 
@@ -226,7 +338,12 @@ def _floor(problem: Problem, state: State) -> tuple[float, list[tuple[float, flo
 
 def _key(problem: Problem) -> str:
     """What a checkpoint belongs to."""
-    data = {**problem.condition.to_dict(), "delta": str(problem.delta), "arithmetic": problem.arithmetic.name}
+    data = {
+        **problem.condition.to_dict(),
+        "delta": str(problem.delta),
+        "smoothness": str(problem.smoothness),
+        "arithmetic": problem.arithmetic.name,
+    }
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 

@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 
 from proxyconvex_checker import document
+from proxyconvex_checker.boxes import tree as boxes_tree
 from proxyconvex_checker.boxes import verify as boxes_verify
 
 from ...core.errors import InvalidInputError
 from ...core.expression_rows import instructions
 from ...core.reduced import MEAN, RIDGE, ReducedCondition
 from .rewrite import Plan
+from .ways import Way
 
 
 def _lift(condition: ReducedCondition) -> str:
@@ -38,7 +40,11 @@ def _form(plan: Plan) -> dict[str, Any]:
 
 
 def draft(
-    condition: ReducedCondition, plan: Plan | None, codes: np.ndarray, delta: Fraction
+    condition: ReducedCondition,
+    way: Way,
+    codes: np.ndarray,
+    delta: Fraction,
+    smoothness: Fraction | None = None,
 ) -> dict[str, Any]:
     """The sealed document of a proof."""
     from ... import __version__
@@ -52,13 +58,20 @@ def draft(
         "constants": [[k, str(v)] for k, v in condition.constants.items()],
         "slack": instructions(condition.expression),
         "curve": None if condition.curve is None else instructions(condition.curve),
+        "domain": [instructions(e) for e in condition.domain],
+        "origin": condition.origin or None,
+        "smoothness": None if smoothness is None else str(smoothness),
         "delta": str(delta),
         "lift": _lift(condition),
-        "form": None if plan is None else _form(plan),
+        "form": None if way.plan is None else _form(way.plan),
+        "rewritten": None if way.rewritten is None else instructions(way.rewritten),
+        "segments": []
+        if way.segment is None
+        else [[n, instructions(e)] for n, e in zip(way.segment.moved, way.segment.starts, strict=True)],
         "tree": {
             "nodes": len(codes),
-            "leaves": int((codes >= boxes_verify.NATURAL).sum()),
-            "data": boxes_verify.pack(codes),
+            "leaves": int((codes >= boxes_tree.NATURAL).sum()),
+            "data": boxes_tree.pack(codes),
         },
         "trusted": boxes_verify.TRUSTED,
         "seal": "0" * 64,
@@ -79,7 +92,11 @@ def write(raw: dict[str, Any], path: str | os.PathLike[str]) -> Path:
 
 
 def accepted(
-    condition: ReducedCondition, plan: Plan | None, codes: np.ndarray, delta: Fraction
+    condition: ReducedCondition,
+    way: Way,
+    codes: np.ndarray,
+    delta: Fraction,
+    smoothness: Fraction | None = None,
 ) -> dict[str, Any]:
     """The sealed document, after the checker's own tests passed on every leaf.
 
@@ -89,15 +106,14 @@ def accepted(
     Raises:
         InvalidInputError: if a leaf resists 40 further levels.
     """
-    parsed = boxes_verify.parse(draft(condition, plan, codes, delta))
-    required = boxes_verify.requirements(parsed)
-    slack = boxes_verify.closed(parsed["slack"], dict(parsed["constants"]), delta)
-    names = list(condition.variables)
+    parsed = boxes_verify.parse(draft(condition, way, codes, delta, smoothness))
+    proof = boxes_verify.proof_of(parsed, boxes_verify.requirements(parsed))
 
     def failing(level: np.ndarray, lo: np.ndarray, hi: np.ndarray) -> np.ndarray:
-        return boxes_verify.open_leaves(slack, required, names, level, lo, hi)
+        return boxes_tree.open_leaves(proof, level, lo, hi)
 
-    return draft(condition, plan, deepened(codes, *boxes_verify.root(parsed["variables"]), failing), delta)
+    tree = deepened(codes, *boxes_tree.root(parsed["variables"]), failing)
+    return draft(condition, way, tree, delta, smoothness)
 
 
 def deepened(codes: np.ndarray, lo: np.ndarray, hi: np.ndarray, failing: Any, levels: int = 40) -> np.ndarray:
@@ -111,7 +127,7 @@ def deepened(codes: np.ndarray, lo: np.ndarray, hi: np.ndarray, failing: Any, le
     while len(lo):
         inside = source >= 0
         level = np.where(inside, codes[np.where(inside, start + source, 0)], -source).astype(np.int64)
-        leaf = level >= boxes_verify.NATURAL
+        leaf = level >= boxes_tree.NATURAL
         bad = np.zeros(len(lo), bool)
         bad[leaf] = failing(level[leaf].astype(np.uint8), lo[leaf], hi[leaf])
         extra += bool(bad.any())
@@ -124,11 +140,11 @@ def deepened(codes: np.ndarray, lo: np.ndarray, hi: np.ndarray, failing: Any, le
         new.append(out.astype(np.uint8))
         # Children of old splits keep their order in the old tree.
         old = codes[start : start + old_width]
-        rank = np.cumsum(old < boxes_verify.NATURAL) - 1
-        split = out < boxes_verify.NATURAL
+        rank = np.cumsum(old < boxes_tree.NATURAL) - 1
+        split = out < boxes_tree.NATURAL
         first = np.where(inside & ~leaf, 2 * rank[np.where(inside, source, 0)] if old_width else 0, -level)
         second = np.where(inside & ~leaf, first + 1, -level)
-        start, old_width = start + old_width, 2 * int((old < boxes_verify.NATURAL).sum())
+        start, old_width = start + old_width, 2 * int((old < boxes_tree.NATURAL).sum())
         source = np.stack([first[split], second[split]], axis=1).ravel()
-        lo, hi = boxes_verify.halves(lo[split], hi[split], out[split].astype(np.intp))
+        lo, hi = boxes_tree.halves(lo[split], hi[split], out[split].astype(np.intp))
     return np.concatenate(new)

@@ -5,10 +5,12 @@ This is the normal form in which "the residual vanishes at t = r = 0" is decided
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from fractions import Fraction
 
 from ...core.errors import InvalidInputError
+from ...core.expression_rows import digest
 from ...core.expressions import UNARY, Expression, binary, lift, power, topological, unary
 
 Monomial = tuple[tuple[Expression, int], ...]
@@ -16,8 +18,11 @@ Polynomial = dict[Monomial, Fraction]
 LIMIT = 5_000
 
 
+@functools.lru_cache(maxsize=200_000)
 def _order(atom: Expression) -> str:
-    return repr(atom)
+    """A text to sort by; where it would be cut, a digest tells atoms apart."""
+    text = repr(atom)
+    return text + digest(atom) if len(text) >= 1900 else text
 
 
 def constant(c: Fraction | int) -> Polynomial:

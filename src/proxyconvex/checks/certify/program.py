@@ -104,7 +104,7 @@ class _Run:
                     return self.a.scale(self.value[other], float(one.args[0]))
             if args[0] == args[1]:
                 return self.a.square(x)
-        return getattr(self.a, op)(x, self.value[args[1]])
+        return getattr(self.a, op)(x, *(self.value[y] for y in args[1:]))
 
     # --- divided differences ---
 
@@ -171,6 +171,8 @@ class _Run:
             return {i: a.neg(g) for i, g in gx.items()}
         if len(args) == 1:
             return self.times(gx, derivative(a, op, x, 1)) if gx else {}
+        if op == "select":
+            return self.chosen_slope(x, gx, *(self.slope[y] for y in args[1:]))
         y, gy = self.value[args[1]], self.slope[args[1]]
         if op == "add":
             return self.sum(gx, gy)
@@ -202,6 +204,17 @@ class _Run:
             by_u = meet(second, a.div(a.sub(derivative(a, f, x, 1), q), t))
             by_v = meet(second, a.div(a.sub(q, derivative(a, f, y, 1)), t))
         return self.sum(self.times(self.slope[u], by_u), self.times(self.slope[v], by_v))
+
+    def chosen_slope(self, x: Pair, gx: Gradient, ga: Gradient, gb: Gradient) -> Gradient:
+        """The gradient of what is certainly chosen; unknown where x does not decide, as there may be a jump."""
+        yes, no, zero = x[0] > 0, x[1] < 0, const(self.n, 0.0)
+        return {
+            i: tuple(
+                np.where(yes, p, np.where(no, q, np.nan))
+                for p, q in zip(ga.get(i, zero), gb.get(i, zero), strict=True)
+            )
+            for i in gx.keys() | ga.keys() | gb.keys()
+        }  # type: ignore[return-value]
 
     def times(self, g: Gradient, factor: Pair) -> Gradient:
         """A gradient times a number."""
@@ -244,12 +257,12 @@ def derivative(a: Own, f: str, x: Pair, order: int) -> Pair:
         inverse = a.div(one, x if f == "log" else a.add(x, one))
         return (inverse, a.neg(a.square(inverse)), a.scale(a.pow(inverse, 3), 2.0))[order - 1]
     if f == "sqrt":
-        if order > 1:
-            return unknown
-        return a.scale(a.div(one, a.unary("sqrt", x)), 0.5)
+        inverse = a.div(one, a.unary("sqrt", x))
+        return a.scale(a.pow(inverse, 2 * order - 1), (0.5, -0.25, 0.375)[order - 1])
     if f in ("relu", "abs"):
-        if order > 1:
-            return unknown
+        if order > 1:  # no curvature away from the kink
+            flat = np.where((x[0] > 0) | (x[1] < 0), 0.0, np.nan)
+            return flat, flat
         straddles = (x[0] <= 0) & (x[1] >= 0)
         low = 0.0 if f == "relu" else -1.0
         lo = np.where(straddles | (x[1] < 0), low, 1.0)

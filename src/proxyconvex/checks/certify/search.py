@@ -1,7 +1,7 @@
 """Interval branch and bound: prove a residual >= 0 box by box, and record the subdivision.
 
 The tree is written breadth first, one byte a node: ``0..5`` bisects that coordinate at the float midpoint, the letters of
-`TESTS` close the box. Boxes are never stored, so that the leaves cover the region is true by construction.
+`boxes.TESTS` close the box. Boxes are never stored, so that the leaves cover the region is true by construction.
 """
 
 from __future__ import annotations
@@ -16,134 +16,14 @@ from typing import Any
 import numpy as np
 
 from ...core.errors import InvalidInputError
-from ...core.expressions import Expression
-from ..intervals.arrays import Own
-from .program import Gradient, Program
+from .boxes import NATURAL, Outcome, Task, examine, split_boxes
 
 Array = np.ndarray
 
-NATURAL, CENTRED, FORM, FORM_CENTRED = 8, 9, 10, 11
-TESTS = {
-    NATURAL: "the slack, natural interval extension",
-    CENTRED: "the slack, mean-value form",
-    FORM: "the quadratic form is positive semi-definite, natural extension",
-    FORM_CENTRED: "the quadratic form is positive semi-definite, mean-value form",
-}
 CHUNK = 4096
 FEW = 256
+HOPELESS = 20_000
 MAX_DIMENSION = 6
-
-
-@dataclass(frozen=True)
-class Task:
-    """What is to be shown on every box: the slack is >= 0, or all requirements of a quadratic form are."""
-
-    slack: Program
-    form: Program | None
-    widths: Array
-
-    @classmethod
-    def make(
-        cls,
-        slack: Expression,
-        requirements: tuple[Expression, ...] | None,
-        names: list[str],
-        widths: Array,
-        arithmetic: Own,
-    ) -> Task:
-        """The task for an expression and, where there is one, its quadratic form."""
-        form = None if requirements is None else Program(requirements, names, arithmetic)
-        return cls(Program([slack], names, arithmetic), form, widths)
-
-
-@dataclass
-class Outcome:
-    """What one chunk of boxes gave.
-
-    Attributes:
-        codes: one byte a box: the test that closed it, or the coordinate to split.
-        lower: the lowest bound that failed on each open box: on the slack, or on a requirement of the form.
-        centres: upper bound on the slack at the centre of open boxes (NaN where it was not computed): negative refutes.
-        score: how much each coordinate matters, for splitting.
-    """
-
-    codes: Array
-    lower: Array
-    centres: Array
-    score: Array
-
-
-def examine(task: Task, lo: Array, hi: Array) -> Outcome:
-    """Apply the tests to boxes, the cheapest first."""
-    n = len(lo)
-    codes = np.full(n, 255, np.uint8)
-    lower = np.full(n, -np.inf)
-    out = Outcome(codes, lower, np.full(n, np.nan), np.zeros_like(lo))
-    if task.form is not None:
-        good = np.ones(n, bool)
-        for low, _ in task.form.values(lo, hi):
-            good &= low >= 0
-        codes[good] = FORM
-    open_ = np.flatnonzero(codes == 255)
-    if open_.size and task.form is None:
-        # With a quadratic form the plain extension is tried together with the mean-value form below.
-        low = task.slack.values(lo[open_], hi[open_])[0][0]
-        lower[open_] = np.where(np.isnan(low), -np.inf, low)
-        codes[open_[low >= 0]] = NATURAL
-        open_ = open_[~(low >= 0)]
-    if open_.size:
-        _closer(task, lo[open_], hi[open_], open_, out)
-    return out
-
-
-def _closer(task: Task, lo: Array, hi: Array, open_: Array, out: Outcome) -> None:
-    """The tests with gradients, and the coordinates to split where they fail."""
-    score, todo = np.zeros_like(lo), np.ones(len(lo), bool)
-    if task.form is not None:
-        below, at, slopes = task.form.centred(lo, hi)
-        good, refuted = np.ones(len(lo), bool), np.zeros(len(lo), bool)
-        worst = np.full(len(lo), np.inf)
-        for low, middle, slope in zip(below, at, slopes, strict=True):
-            fails = ~(low >= 0)
-            good &= ~fails
-            refuted |= middle[1] < 0
-            worst = np.minimum(worst, np.where(np.isnan(low), -np.inf, low))
-            score += np.where(fails[:, None], _smear(slope, lo, hi, task.widths), 0.0)
-        out.codes[open_[good]] = FORM_CENTRED
-        out.lower[open_] = np.where(good, 0.0, worst)
-        # Where the form is certainly not semi-definite only the slack itself can close the box, or refute the condition.
-        todo = ~good & (refuted | ~(score.max(axis=1) > 0))
-    rest = np.flatnonzero(todo)
-    if rest.size:
-        left = open_[rest]
-        below, at, slopes = task.slack.centred(lo[rest], hi[rest])
-        low = np.where(np.isnan(below[0]), -np.inf, below[0])
-        out.lower[left], out.centres[left] = low, at[0][1]
-        out.codes[left[low >= 0]] = CENTRED
-        score[rest] = _smear(slopes[0], lo[rest], hi[rest], task.widths)
-    still = out.codes[open_] == 255
-    # A coordinate that no gradient mentions is not worth splitting, unless nothing is.
-    out.score[open_] = np.where(hi > lo, score + 1e-12 * (hi - lo) / task.widths, 0.0)
-    out.codes[open_[still]] = np.argmax(out.score[open_[still]], axis=1).astype(np.uint8)
-
-
-def _smear(slope: Gradient, lo: Array, hi: Array, widths: Array) -> Array:
-    """How much each coordinate may move the value over the box: ``|gradient| times width``."""
-    total = np.zeros_like(lo)
-    for i, (a, b) in slope.items():
-        size = np.maximum(np.abs(a), np.abs(b)) * (hi[:, i] - lo[:, i])
-        total[:, i] = np.where(np.isfinite(size), size, 1e6 * (hi[:, i] - lo[:, i]) / widths[i])
-    return total
-
-
-def split_boxes(lo: Array, hi: Array, coordinate: Array) -> tuple[Array, Array]:
-    """Both halves of every box, one after the other; they share the midpoint, so nothing is lost."""
-    rows = np.arange(len(lo))
-    middle = lo[rows, coordinate] + 0.5 * (hi[rows, coordinate] - lo[rows, coordinate])
-    low, high = np.repeat(lo, 2, axis=0), np.repeat(hi, 2, axis=0)
-    high[2 * rows, coordinate] = middle
-    low[2 * rows + 1, coordinate] = middle
-    return low, high
 
 
 @dataclass(frozen=True)
@@ -307,7 +187,7 @@ def search(task: Task, state: State, limits: Limits) -> State:
             spent = time.perf_counter() - started
             if spent > limits.seconds or state.boxes + len(state.lo) > limits.boxes:
                 break
-            if not _level(task, state, limits, started, before):
+            if not _level(task, state, limits, started, before) or _hopeless(task, state):
                 break
             now = time.perf_counter()
             if limits.checkpoint is not None and now - saved > 5:
@@ -318,6 +198,21 @@ def search(task: Task, state: State, limits: Limits) -> State:
         if limits.checkpoint is not None:
             state.save(limits.checkpoint, limits.key)
     return state
+
+
+def _hopeless(task: Task, state: State) -> bool:
+    """Whether smoothness fails at a single point of an open box, so that no subdivision closes it.
+
+    Enclosures at a point lie in those on every box around it. The search goes on for a while, so that what is proved is tight.
+    """
+    if task.slack is not None or task.curved is None or state.boxes < HOPELESS or not len(state.lo):
+        return False
+    some = slice(None, None, max(1, len(state.lo) // 256))
+    centre = state.lo[some] + 0.5 * (state.hi[some] - state.lo[some])
+    inside = np.ones(len(centre), bool)
+    for low, _ in () if task.domain is None else task.domain.values(centre, centre):
+        inside &= low >= 0
+    return bool((inside & ~task.curved.closes(centre, centre)[0]).any())
 
 
 def _level(task: Task, state: State, limits: Limits, started: float, before: float) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from ...core.intervals import lower, lower_float, upper, upper_float
 from ...core.reduced import ReducedCondition
 from .rewrite import Plan
 from .search import State
+from .ways import Way
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ class Certification(Verdict):
         seconds: time it took.
         method: how it was decided, a sentence.
         delta: the proved bound is ``slack >= -delta`` (None if no bound was proved).
-        plan: the quadratic form that was used, if one was.
+        way: what the boxes were closed with, besides the slack itself.
+        smoothness: L, where the claim is that f is L-smooth.
         codes: the tree of the proof, one byte a node (None if there is none to write).
     """
 
@@ -41,8 +43,14 @@ class Certification(Verdict):
     seconds: float = 0.0
     method: str = ""
     delta: Fraction | None = None
-    plan: Plan | None = None
+    way: Way = field(default_factory=Way)
+    smoothness: Fraction | None = None
     codes: np.ndarray | None = None
+
+    @property
+    def plan(self) -> Plan | None:
+        """The quadratic form that was used, if one was."""
+        return self.way.plan
 
     def document(self) -> dict[str, Any]:
         """The certificate as JSON data.
@@ -57,7 +65,7 @@ class Certification(Verdict):
                 "certificate", self.status.name, "a verdict HOLDS that was reached by boxes",
                 "Only such a proof can be written down and checked again; this verdict has none.",
             )  # fmt: skip
-        return certify_document.accepted(self.condition, self.plan, self.codes, self.delta)
+        return certify_document.accepted(self.condition, self.way, self.codes, self.delta, self.smoothness)
 
     def write(self, path: str | os.PathLike[str]) -> Path:
         """Write the certificate for `proxyconvex verify`; it is checked before it is written."""
@@ -121,21 +129,32 @@ def simple_witness(condition: ReducedCondition, x: np.ndarray) -> dict[str, Frac
     return point
 
 
-def holds(condition: ReducedCondition, plan: Plan | None, state: State, delta: Fraction) -> Certification:
+def holds(
+    condition: ReducedCondition, way: Way, state: State, delta: Fraction, smoothness: Fraction | None = None
+) -> Certification:
     """The verdict of a finished branch and bound."""
-    how = "by subdivision alone" if plan is None else f"{plan.sentence}, positive semi-definite on every box"
     bound = "0" if delta == 0 else f"-{rounded(delta)}"
     lift = f" {condition.lift}" if condition.lift and delta == 0 else ""
     where = f"for all {condition.where}"
     given = ", ".join(f"{k} = {_plain(v)}" for k, v in condition.constants.items())
-    sentence = (
-        f"The slack is >= {bound} {where}{' with ' + given if given else ''}, equality included: proved by examining {state.boxes:,} boxes in "
-        f"{state.seconds:.3g} s with outward rounding; {how}.{lift}"
-    )
+    claim = f"The slack is >= {bound} {where}{' with ' + given if given else ''}, equality included"
+    how = way.sentence
+    if smoothness is not None:
+        claim, how = f"f is L-smooth with L = {_plain(smoothness)} {where}", "second derivatives on every box"
+    sentence = f"{claim}: proved by examining {state.boxes:,} boxes in {state.seconds:.3g} s with outward rounding; {how}.{lift}"
+    if condition.origin:
+        sentence += " What is proved is the formula translated from the functions; the certificate states it."
     return Certification(
-        Status.HOLDS, sentence, Evidence.CERTIFIED, {}, condition, state.boxes, state.seconds, how, delta, plan,
+        Status.HOLDS, sentence, Evidence.CERTIFIED, {}, condition, state.boxes, state.seconds, how, delta, way, smoothness,
         np.concatenate(state.tree),
     )  # fmt: skip
+
+
+def not_certifiable(reason: str) -> Certification:
+    """The answer for a condition that boxes cannot be used on."""
+    return Certification(
+        Status.INCONCLUSIVE, f"Not certified, because {reason}.", Evidence.ASSUMED, {"reason": reason}
+    )
 
 
 def falsified(
@@ -187,3 +206,39 @@ def undecided(
         Status.INCONCLUSIVE, sentence, Evidence.CERTIFIED if delta is not None else Evidence.ASSUMED, witness,
         condition, state.boxes, state.seconds, "", delta,
     )  # fmt: skip
+
+
+def undecided_smoothness(
+    condition: ReducedCondition,
+    state: State,
+    bound: Fraction,
+    floor: float,
+    box: list[tuple[float, float]] | None,
+) -> Certification:
+    """The verdict of a spent budget for smoothness: the constant that is proved nevertheless."""
+    proved = None if not np.isfinite(floor) else upper_float(bound + max(Fraction(0), -Fraction(floor)))
+    weaker = (
+        "No constant is proved"
+        if proved is None
+        else f"Proved is that f is L-smooth there with L = {proved!r}"
+    )
+    shown = (
+        ""
+        if box is None
+        else ", ".join(
+            f"{n} in [{a:.6g}, {b:.6g}]" for n, (a, b) in zip(condition.variables, box, strict=True)
+        )
+    )
+    sentence = (
+        f"The budget of {state.seconds:.3g} s and {state.boxes:,} boxes is spent with {len(state.lo):,} boxes open. {weaker}; whether it is with "
+        f"L = {_plain(bound)} is not decided. Worst open box: {shown}."
+    )
+    witness = {
+        "box": dict(zip(condition.variables, box, strict=True)) if box else {},
+        "open": len(state.lo),
+        "proved_L": proved,
+    }
+    evidence = Evidence.ASSUMED if proved is None else Evidence.CERTIFIED
+    return Certification(
+        Status.INCONCLUSIVE, sentence, evidence, witness, condition, state.boxes, state.seconds
+    )

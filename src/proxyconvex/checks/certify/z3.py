@@ -20,7 +20,7 @@ from ...core.reduced import ReducedCondition
 from . import verdict
 from .verdict import Certification
 
-PIECEWISE = ("relu", "step", "abs", "max", "min")
+PIECEWISE = ("relu", "step", "abs", "max", "min", "select")
 _RING = ("const", "var", "neg", "add", "sub", "mul", "pow", "div")
 
 
@@ -58,6 +58,7 @@ def _table(z3: Any) -> dict[str, Any]:
         "relu": lambda x: z3.If(x > 0, x, zero),
         "step": lambda x: z3.If(x > 0, one, zero),
         "abs": lambda x: z3.If(x > 0, x, -x),
+        "select": lambda x, a, b: z3.If(x > 0, a, b),
         "max": lambda x, y: z3.If(x > y, x, y),
         "min": lambda x, y: z3.If(x > y, y, x),
     }
@@ -102,6 +103,8 @@ def decide(
     solver.set("timeout", max(1, int(1000 * seconds)))
     for k, (lo, hi) in condition.variables.items():
         solver.add(symbols[k] >= number(lo), symbols[k] <= number(hi))
+    for d in condition.domain:
+        solver.add(run(d, symbols, _table(z3), number) >= number(Fraction(0)))
     solver.add(slack < number(-delta))
     answer = solver.check()
     spent = time.perf_counter() - started
@@ -116,11 +119,7 @@ def decide(
         return Certification(Status.HOLDS, sentence, Evidence.CERTIFIED, {}, condition, 0, spent, how, delta)
     if answer == z3.sat:
         point = _point(solver.model(), symbols, condition)
-        relaxed = (
-            condition
-            if not delta
-            else ReducedCondition(condition.expression + delta, condition.variables, condition.constants)
-        )
+        relaxed = condition.raised(delta)
         if verdict.confirmed(relaxed, point) is not None:
             return verdict.falsified(relaxed, point, 0, spent, "z3")
     if not required:

@@ -17,23 +17,12 @@ from typing import Any
 import flint
 import numpy as np
 
+from .. import jaxprs
+from ..jaxprs import Unsupported
+
 PRECISION = 160
 MOST_OPERATIONS = 60_000_000
 UNDECIDED = -1
-_CALLS = (
-    "jit",
-    "pjit",
-    "closed_call",
-    "core_call",
-    "remat",
-    "checkpoint",
-    "custom_jvp_call",
-    "custom_vjp_call",
-)
-
-
-class Unsupported(Exception):
-    """An operation that has no enclosure here, or a computation that is too long for ball arithmetic."""
 
 
 def balls(values: Any) -> np.ndarray:
@@ -96,46 +85,29 @@ class precision:
         flint.ctx.prec = self.before
 
 
-class Machine:
-    """Interpreter of jaxprs over balls; counts scalar operations."""
+class Machine(jaxprs.Machine):
+    """Interpreter of jaxprs over balls."""
 
-    def __init__(self) -> None:
-        self.operations = 0
+    doing = "ball arithmetic"
 
-    def run(self, jaxpr: Any, constants: Any, arguments: list[np.ndarray]) -> list[np.ndarray]:
-        """Values of the outputs of a jaxpr."""
-        values: dict[Any, np.ndarray] = {}
-        values.update(zip(jaxpr.constvars, (entering(c) for c in constants), strict=True))
-        values.update(zip(jaxpr.invars, arguments, strict=True))
+    @property
+    def most(self) -> int:  # type: ignore[override]
+        """Of scalar operations."""
+        return MOST_OPERATIONS
 
-        def read(atom: Any) -> np.ndarray:
-            return entering(atom.val) if hasattr(atom, "val") else values[atom]
+    def entering(self, value: Any) -> np.ndarray:
+        """Floats become exact balls; integers and truth values stay."""
+        return entering(value)
 
-        for equation in jaxpr.eqns:
-            results = self.step(equation, [read(a) for a in equation.invars])
-            for variable, result in zip(equation.outvars, results, strict=True):
-                values[variable] = np.asarray(result).reshape(variable.aval.shape)
-        return [read(a) for a in jaxpr.outvars]
+    def apply(self, equation: Any, inputs: list[np.ndarray]) -> list[np.ndarray]:
+        """One operation."""
+        from .primitives import ELEMENTWISE, MOVES, STRUCTURED
 
-    def step(self, equation: Any, inputs: list[np.ndarray]) -> list[np.ndarray]:
-        """One equation."""
-        from .primitives import ELEMENTWISE, MOVES, STRUCTURED, on_integers
-
-        name, parameters = equation.primitive.name, equation.params
-        self.operations += sum(v.aval.size for v in equation.outvars) + sum(x.size for x in inputs)
-        if name == "dot_general":
-            self.operations += _products(equation)
-        if self.operations > MOST_OPERATIONS:
-            raise Unsupported(f"more than {MOST_OPERATIONS} operations are too many for ball arithmetic")
-        if name in _CALLS:
-            inner = parameters.get("jaxpr", parameters.get("call_jaxpr", parameters.get("fun_jaxpr")))
-            return self.run(getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()), inputs)
-        if name in ("scan", "while", "cond"):
-            return getattr(self, "_" + name)(parameters, inputs)
+        name = equation.primitive.name
         if name in ("ne", "eq") and equation.invars[0] is equation.invars[1] and _finite(inputs[0]):
             return [np.full(inputs[0].shape, name == "eq")]  # the test for NaN: a finite number equals itself
         if all(x.dtype != object and x.dtype != np.int8 for x in inputs):
-            return on_integers(equation, inputs)
+            return jaxprs.on_integers(equation, inputs, balls)
         if name in MOVES:
             return MOVES[name](equation, inputs)
         if name in STRUCTURED:
@@ -143,40 +115,6 @@ class Machine:
         if name in ELEMENTWISE:
             return [ELEMENTWISE[name](*np.broadcast_arrays(*inputs))]
         raise Unsupported(f"the operation {name!r} has no enclosure")
-
-    def _cond(self, parameters: Any, inputs: list[np.ndarray]) -> list[np.ndarray]:
-        branches, index = parameters["branches"], inputs[0]
-        if index.dtype == object or UNDECIDED in np.asarray(index):
-            raise Unsupported("a branch that rounding leaves undecided")
-        chosen = branches[min(max(int(index), 0), len(branches) - 1)]
-        return self.run(chosen.jaxpr, chosen.consts, inputs[1:])
-
-    def _while(self, parameters: Any, inputs: list[np.ndarray]) -> list[np.ndarray]:
-        test, body = parameters["cond_jaxpr"], parameters["body_jaxpr"]
-        c, b = parameters["cond_nconsts"], parameters["body_nconsts"]
-        test_constants, body_constants, state = inputs[:c], inputs[c : c + b], inputs[c + b :]
-        while True:
-            (go,) = self.run(test.jaxpr, test.consts, [*test_constants, *state])
-            if go.dtype != bool:
-                raise Unsupported("a loop whose end rounding leaves undecided")
-            if not go:
-                return state
-            state = self.run(body.jaxpr, body.consts, [*body_constants, *state])
-
-    def _scan(self, parameters: Any, inputs: list[np.ndarray]) -> list[np.ndarray]:
-        body, length = parameters["jaxpr"], parameters["length"]
-        c, k = parameters["num_consts"], parameters["num_carry"]
-        constants, state, slices = inputs[:c], inputs[c : c + k], inputs[c + k :]
-        order = range(length - 1, -1, -1) if parameters["reverse"] else range(length)
-        columns: dict[int, list[np.ndarray]] = {}
-        for i in order:
-            results = self.run(
-                body.jaxpr, body.consts, [*constants, *state, *(np.asarray(s[i]) for s in slices)]
-            )
-            state, columns[i] = results[:k], results[k:]
-        if not columns:
-            raise Unsupported("a scan over nothing")
-        return state + [np.stack(parts) for parts in zip(*(columns[i] for i in range(length)), strict=True)]
 
 
 def entering(value: Any) -> np.ndarray:
@@ -198,9 +136,3 @@ def _finite_test() -> Any:
 
 def _finite(x: np.ndarray) -> bool:
     return x.dtype != object or bool(np.all(_finite_test()(x)))
-
-
-def _products(equation: Any) -> int:
-    (contracted, _), _ = equation.params["dimension_numbers"]
-    shape = equation.invars[0].aval.shape
-    return int(equation.outvars[0].aval.size * np.prod([shape[i] for i in contracted], dtype=float))

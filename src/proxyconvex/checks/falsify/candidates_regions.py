@@ -15,6 +15,7 @@ import numpy as np
 from ...core.errors import InvalidInputError
 from ...core.intervals import exact, upper
 from ...core.numbers import leaves, norm_upper
+from ...core.region_box import Box
 from ...core.regions import (
     Ball,
     Intersection,
@@ -52,7 +53,7 @@ def _floats(point: Any) -> Any:
 
 def center_of(region: Region) -> Any:
     """A point that shows the structure of the parameters and lies in the region, or None if it names none."""
-    if isinstance(region, Ball | PerNeuronBalls):
+    if isinstance(region, Ball | PerNeuronBalls | Box):
         return region.center
     if isinstance(region, Product):
         parts = [center_of(p) for p in region.parts]
@@ -89,6 +90,8 @@ def radius_of(region: Region) -> float | None:
         return float(region.radius)
     if isinstance(region, PerNeuronBalls):
         return float(region.radii.max())
+    if isinstance(region, Box):
+        return float((region.high - region.low).max() / 2)
     if isinstance(region, Product | Intersection):
         radii = [r for r in map(radius_of, region.parts) if r is not None]
         return None if not radii else (min(radii) if isinstance(region, Intersection) else max(radii))
@@ -108,6 +111,8 @@ def inside_many(region: Region, points: Points) -> Bool[np.ndarray, " n"]:
     if isinstance(region, PerNeuronBalls):
         rows = points.reshape(n, *region.center.shape) - region.center
         return np.all(np.linalg.norm(rows, axis=2) <= region.radii, axis=1)
+    if isinstance(region, Box):
+        return np.all((points >= region.low.ravel()) & (points <= region.high.ravel()), axis=1)
     if isinstance(region, Product):
         parts = zip(region.parts, _columns(region, points), strict=True)
         return np.all([inside_many(p, x) for p, x in parts], axis=0)
@@ -138,6 +143,8 @@ def projection(region: Region, anchor: Float[np.ndarray, " p"]) -> Callable[[Poi
             return (c + _shorter(gaps, radii)).reshape(points.shape)
 
         return rows
+    if isinstance(region, Box):
+        return lambda points: np.clip(points, region.low.ravel(), region.high.ravel())
     if isinstance(region, Product) and all(center_of(p) is not None for p in region.parts):
         maps = [projection(p, flat(center_of(p))) for p in region.parts]
         return lambda points: np.concatenate(
@@ -186,7 +193,7 @@ def inside_exactly(region: Region, point: Any) -> bool:
         return all(inside_exactly(p, x) for p, x in zip(region.parts, point, strict=True))
     if isinstance(region, Intersection):
         return all(inside_exactly(p, point) for p in region.parts)
-    if isinstance(region, Pullback):
+    if isinstance(region, Pullback | Box):
         return region.contains(exact_point(point))
     raise InvalidInputError("region", region, "a region of proxyconvex.core.regions")
 

@@ -1,7 +1,6 @@
 """The operations of JAX on balls, by name: elementwise functions, moves of entries, sums and products.
 
-Moves (gather, slice, transpose, pad, ...) are carried out by JAX on *positions* and then applied to the balls, so no
-indexing rule is restated here.
+Moves of entries, reductions and products of matrices are those of `checks.jaxprs`.
 """
 
 from __future__ import annotations
@@ -13,25 +12,11 @@ from typing import Any
 import flint
 import numpy as np
 
-from .balls import UNDECIDED, Unsupported, balls
+from .. import jaxprs
+from ..jaxprs import Unsupported
+from .balls import UNDECIDED, balls
 
 arb = flint.arb
-
-
-def on_integers(equation: Any, inputs: list[np.ndarray]) -> list[np.ndarray]:
-    """An operation on integers and truth values alone, by JAX; real results (a conversion) become balls."""
-    if equation.primitive.name == "convert_element_type" and _is_real(equation):
-        return [balls(inputs[0].astype(int)).reshape(inputs[0].shape)]
-    if equation.primitive.name == "iota" and _is_real(equation):
-        return [balls(np.asarray(equation.primitive.bind(**equation.params), float))]  # small whole numbers
-    if any(_is_real(equation, v) for v in equation.outvars):
-        raise Unsupported(f"{equation.primitive.name!r} makes real numbers out of integers")
-    results = equation.primitive.bind(*inputs, **equation.params)
-    return [np.asarray(r) for r in (results if equation.primitive.multiple_results else [results])]
-
-
-def _is_real(equation: Any, variable: Any = None) -> bool:
-    return np.issubdtype((variable or equation.outvars[0]).aval.dtype, np.floating)
 
 
 def _each(function: Callable[..., Any]) -> Callable[..., np.ndarray]:
@@ -166,19 +151,7 @@ def _integer_pow(equation: Any, x: np.ndarray) -> np.ndarray:
 
 
 def _reduce(combine: Callable[[arb, arb], arb], start: Any) -> Callable[[Any, np.ndarray], np.ndarray]:
-    ufunc = np.frompyfunc(combine, 2, 1)
-
-    def apply(equation: Any, x: np.ndarray) -> np.ndarray:
-        axes = tuple(equation.params["axes"])
-        rest = [i for i in range(x.ndim) if i not in axes]
-        flat = x.transpose((*rest, *axes)).reshape((*(x.shape[i] for i in rest), -1))
-        if flat.shape[-1] == 0:
-            if start is None:
-                raise Unsupported("the largest of no numbers")
-            return np.full(flat.shape[:-1], start, dtype=object)
-        return np.asarray(ufunc.reduce(flat, axis=-1), dtype=object)
-
-    return apply
+    return lambda equation, x: jaxprs.reduced(equation, x, combine, start)
 
 
 def _truth_reduce(every: bool) -> Callable[[Any, np.ndarray], np.ndarray]:
@@ -193,15 +166,7 @@ def _truth_reduce(every: bool) -> Callable[[Any, np.ndarray], np.ndarray]:
 
 
 def _cumulative(combine: Callable[[arb, arb], arb]) -> Callable[[Any, np.ndarray], np.ndarray]:
-    ufunc = np.frompyfunc(combine, 2, 1)
-
-    def apply(equation: Any, x: np.ndarray) -> np.ndarray:
-        axis = equation.params["axis"]
-        flipped = np.flip(x, axis) if equation.params["reverse"] else x
-        total = np.asarray(ufunc.accumulate(flipped, axis=axis), dtype=object)
-        return np.flip(total, axis) if equation.params["reverse"] else total
-
-    return apply
+    return lambda equation, x: jaxprs.accumulated(equation, x, combine)
 
 
 def _select(equation: Any, which: np.ndarray, *cases: np.ndarray) -> np.ndarray:
@@ -227,26 +192,7 @@ def _convert(equation: Any, x: np.ndarray) -> np.ndarray:
 
 
 def _dot_general(equation: Any, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    (ca, cb), (ba, bb) = equation.params["dimension_numbers"]
-    left, shape, free_a = _as_matrices(_real(a), ba, ca, contracted_last=True)
-    right, _, free_b = _as_matrices(_real(b), bb, cb, contracted_last=False)
-    products = [_matrix_product(p, q) for p, q in zip(left, right, strict=True)]
-    out = np.empty((len(products), *(products[0].shape if products else (0, 0))), dtype=object)
-    for i, p in enumerate(products):
-        out[i] = p
-    return out.reshape((*shape, *free_a, *free_b))
-
-
-def _as_matrices(
-    x: np.ndarray, batch: Any, contracted: Any, contracted_last: bool
-) -> tuple[np.ndarray, list[int], list[int]]:
-    free = [i for i in range(x.ndim) if i not in batch and i not in contracted]
-    shape, sizes = [x.shape[i] for i in batch], [x.shape[i] for i in free]
-    k = int(np.prod([x.shape[i] for i in contracted], dtype=int))
-    n, m = int(np.prod(shape, dtype=int)), int(np.prod(sizes, dtype=int))
-    if contracted_last:
-        return x.transpose((*batch, *free, *contracted)).reshape(n, m, k), shape, sizes
-    return x.transpose((*batch, *contracted, *free)).reshape(n, k, m), shape, sizes
+    return jaxprs.dot_general(equation, _real(a), _real(b), _matrix_product)
 
 
 def _matrix_product(p: np.ndarray, q: np.ndarray) -> np.ndarray:
@@ -296,26 +242,6 @@ def _sort(equation: Any, inputs: list[np.ndarray]) -> list[np.ndarray]:
     return [np.frompyfunc(lambda a, b: a.union(b), 2, 1)(np.sort(low, axis), np.sort(high, axis))]
 
 
-def _scatter_add(equation: Any, operand: np.ndarray, indices: np.ndarray, updates: np.ndarray) -> np.ndarray:
-    """``operand`` plus the updates; where each goes is read off the transpose, which gathers positions."""
-    import jax
-    import jax.numpy as jnp
-
-    if indices.dtype == object:
-        raise Unsupported("positions that are not integers")
-
-    def scatter(u: Any) -> Any:
-        return equation.primitive.bind(jnp.zeros(operand.shape), jnp.asarray(indices), u, **equation.params)
-
-    _, transpose = jax.vjp(scatter, jnp.zeros(updates.shape))
-    (places,) = transpose(jnp.arange(1.0, operand.size + 1).reshape(operand.shape))
-    out = operand.copy().reshape(-1)
-    for place, update in zip(np.asarray(places).ravel().astype(int).tolist(), updates.ravel(), strict=True):
-        if place:  # 0: an update outside the array, which is dropped
-            out[place - 1] = out[place - 1] + update
-    return out.reshape(operand.shape)
-
-
 STRUCTURED: dict[str, Callable[..., np.ndarray]] = {
     "integer_pow": _integer_pow,
     "reduce_sum": _reduce(lambda a, b: a + b, arb(0)),
@@ -331,44 +257,11 @@ STRUCTURED: dict[str, Callable[..., np.ndarray]] = {
     "select_n": _select,
     "convert_element_type": _convert,
     "dot_general": _dot_general,
-    "scatter-add": _scatter_add,
-    "scatter_add": _scatter_add,
+    "scatter-add": jaxprs.scatter_add,
+    "scatter_add": jaxprs.scatter_add,
     "argmax": _argument(1),
     "argmin": _argument(-1),
 }
 
 
-# --- moves of entries ----------------------------------------------------------------------------------------------
-
-
-def _move(real: int) -> Callable[[Any, list[np.ndarray]], list[np.ndarray]]:
-    """A primitive whose first ``real`` operands (all, if 0) hold entries to be moved and whose others are integers."""
-
-    def apply(equation: Any, inputs: list[np.ndarray]) -> list[np.ndarray]:
-        count = real or len(inputs)
-        if any(x.dtype == object for x in inputs[count:]):
-            raise Unsupported("positions that are not integers")
-        entries, positions, start = [], [], 0
-        for x in inputs[:count]:
-            entries.append(x.ravel())
-            positions.append(np.arange(start, start + x.size, dtype=np.int64).reshape(x.shape))
-            start += x.size
-        pool = np.concatenate(entries)
-        results = equation.primitive.bind(*positions, *inputs[count:], **equation.params)
-        out = []
-        for r in results if equation.primitive.multiple_results else [results]:
-            where = np.asarray(r)
-            if where.size and where.min() < 0:
-                raise Unsupported("an index outside its array")
-            out.append(pool[where])
-        return out
-
-    return apply
-
-
-MOVES: dict[str, Callable[[Any, list[np.ndarray]], list[np.ndarray]]] = {
-    **{name: _move(0) for name in ("reshape", "broadcast_in_dim", "transpose", "squeeze", "expand_dims", "rev", "slice", "concatenate", "pad", "split")},
-    **{name: _move(1) for name in ("gather", "dynamic_slice")},
-    "dynamic_update_slice": _move(2),
-    "sort": _sort,
-}  # fmt: skip
+MOVES: dict[str, Callable[[Any, list[np.ndarray]], list[np.ndarray]]] = {**jaxprs.MOVES, "sort": _sort}

@@ -138,6 +138,13 @@ class Own:
         """1 where ``x > 0``, 0 where ``x <= 0``, both where either is possible."""
         return np.where(x[0] > 0, 1.0, 0.0), np.where(x[1] <= 0, 0.0, 1.0)
 
+    def select(self, x: Pair, a: Pair, b: Pair) -> Pair:
+        """``a`` where ``x > 0``, ``b`` where ``x <= 0``, the hull of both where either is possible."""
+        yes, no = x[0] > 0, x[1] <= 0
+        lo = np.where(yes, a[0], np.where(no, b[0], np.minimum(a[0], b[0])))
+        hi = np.where(yes, a[1], np.where(no, b[1], np.maximum(a[1], b[1])))
+        return lo, hi
+
     def sqrt(self, x: Pair) -> Pair:
         """Square root; nothing is claimed where ``x`` may be negative."""
         with np.errstate(invalid="ignore"):

@@ -1,0 +1,259 @@
+"""Conditions on parameters as inequalities in a few bounded variables, for `checks.certify`."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from ...core.conditions import ProxyConvexity, Smooth
+from ...core.errors import InvalidInputError
+from ...core.expressions import Expression, variable
+from ...core.intervals import exact, lower, upper
+from ...core.numbers import is_exact_point, map_point
+from ...core.premises import Constant, Premise, gradient, symbolic, takes_two
+from ...core.reduced import ReducedCondition
+from ...core.regions import exact_point
+from ..falsify.candidates_regions import center_of
+from ..falsify.shapes import coordinate_name, template_of
+from ..jaxprs import Unsupported
+from .machine import translated
+from .regions import Domain, describe, entries
+
+MAX_VARIABLES = 6
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,30}")
+
+
+class NotCertifiable(Exception):
+    """A condition that was searched and cannot be certified by boxes; the message says why."""
+
+
+@dataclass(frozen=True)
+class Translation:
+    """A condition on parameters, written down in variables.
+
+    Attributes:
+        reduced: the inequality; for smoothness, its expression is f itself.
+        smoothness: L if the claim is that f is L-smooth, else None.
+        zeros: values (numbers or other variables) of the parameters at which the slack may vanish to second order.
+        template: a point with the structure of the parameters.
+        moving: whether the comparator ranges over the region too.
+    """
+
+    reduced: ReducedCondition
+    smoothness: Fraction | None
+    zeros: tuple[dict[str, Expression], ...]
+    template: Any
+    moving: bool
+
+    def points(self, values: dict[str, Fraction]) -> Any:
+        """Parameters with the structure of the template, as exact numbers."""
+        return _filled(self.template, iter(list(self.reduced.variables)), values)
+
+
+def _filled(template: Any, names: Any, values: dict[str, Fraction]) -> Any:
+    if isinstance(template, dict):
+        found = {k: _filled(template[k], names, values) for k in sorted(template)}
+        return {k: found[k] for k in template}
+    if isinstance(template, list | tuple):
+        return type(template)(_filled(t, names, values) for t in template)
+    array = np.asarray(template)
+    flat = [values[next(names)] for _ in range(array.size)]
+    return np.array(flat, dtype=object).reshape(array.shape).tolist()
+
+
+def translate(condition: Premise, like: Any = None, moving: bool = False, name: str = "") -> Translation:
+    """Write a condition down in at most six bounded variables.
+
+    Args:
+        condition: of `core.conditions`, with functions that JAX can trace.
+        like: a point that shows the shape of the parameters where neither a comparator nor a region does.
+        moving: let the comparator range over the region too (its coordinates then count as variables).
+        name: how the user calls it.
+
+    Raises:
+        NotCertifiable: where that cannot be done; the message says why.
+        InvalidInputError: for functions that JAX cannot trace, or a missing shape.
+    """
+    template = template_of(condition, like)
+    size = sum(np.size(x) for x in entries_of(template))
+    needed = size * (2 if moving else 1)
+    if needed > MAX_VARIABLES:
+        raise NotCertifiable(f"it has {needed} variables and boxes are subdivided in at most {MAX_VARIABLES}")
+    point = _variables("w", template)
+    domain = describe(condition.region, point)
+    comparator = None
+    if moving:
+        comparator = _moving_comparator(condition, template)
+        also = describe(condition.region, comparator)
+        domain = Domain({**domain.ranges, **also.ranges}, [*domain.constraints, *also.constraints])
+    names = [e.args[0] for e in entries(point)] + [e.args[0] for e in (entries(comparator) if moving else ())]
+    if missing := [n for n in names if n not in domain.ranges]:
+        raise NotCertifiable(
+            f"its region, {condition.region}, does not bound {', '.join(missing)}; give region=pc.Ball(center, radius) or pc.Box(low, high)"
+        )
+    if empty := [n for n in names if not domain.ranges[n][0] < domain.ranges[n][1]]:
+        raise NotCertifiable(f"its region leaves {', '.join(empty)} no room")
+    try:
+        expression, smoothness = _formula(condition, point, comparator)
+    except Unsupported as error:
+        raise NotCertifiable(f"the formula cannot be written down: {error}") from error
+    reduced = ReducedCondition(
+        expression,
+        {n: domain.ranges[n] for n in names},
+        name=f"{condition.name}, translated",
+        domain=tuple(domain.constraints),
+        origin=_origin(condition, name),
+    )
+    zeros = _zeros(condition, template, point, comparator, like)
+    return Translation(reduced, smoothness, zeros, template, moving)
+
+
+def entries_of(template: Any) -> list[Any]:
+    """The leaves of a template, dictionaries by sorted key."""
+    if isinstance(template, dict):
+        return [x for k in sorted(template) for x in entries_of(template[k])]
+    if isinstance(template, list | tuple):
+        return [x for t in template for x in entries_of(t)]
+    return [template]
+
+
+def _variables(prefix: str, template: Any) -> Any:
+    """The template with variables in the place of its numbers, named after their position."""
+    count = iter(range(10**6))
+    size = sum(np.size(x) for x in entries_of(template))
+
+    def leaf(x: Any) -> Any:
+        array = np.asarray(x)
+        out = np.empty(array.shape, dtype=object)
+        for k in range(array.size):
+            i = next(count)
+            label = re.sub(r"[^A-Za-z0-9]+", "_", coordinate_name(prefix, template, i)).strip("_")
+            if not _NAME.fullmatch(label):
+                label = f"{prefix}{i}"
+            out.ravel()[k] = variable(label if size > 1 or label != prefix else prefix)
+        return out if out.ndim else out.item()
+
+    return _map_sorted(leaf, template)
+
+
+def _map_sorted(function: Any, template: Any) -> Any:
+    if isinstance(template, dict):
+        found = {k: _map_sorted(function, template[k]) for k in sorted(template)}
+        return {k: found[k] for k in template}
+    if isinstance(template, list | tuple):
+        return type(template)(_map_sorted(function, t) for t in template)
+    return function(template)
+
+
+def _moving_comparator(condition: Premise, template: Any) -> Any:
+    if not isinstance(condition, ProxyConvexity):
+        raise NotCertifiable("only proxy convexity has a comparator that could range over the region")
+    if isinstance(condition.h, Constant) and condition.g is not None:
+        # Allowed: h is then one number for every v.
+        pass
+    return _variables("v", template)
+
+
+def _formula(condition: Premise, point: Any, comparator: Any) -> tuple[Expression, Fraction | None]:
+    """The slack (or f, for smoothness), with every function translated."""
+    if isinstance(condition, Smooth):
+        return _smooth(condition, point)
+    changes: dict[str, Any] = {}
+    for what in ("f", "g", "moment"):
+        function = getattr(condition, what, None)
+        if function is not None:
+            changes[what] = translated(what, function)
+    f, grad = getattr(condition, "f", None), getattr(condition, "grad", None)
+    if hasattr(condition, "grad") and (f is not None or grad is not None):
+        changes["grad"] = translated("grad f", lambda w: gradient(f, grad, w), scalar=False)
+    h = getattr(condition, "h", None)
+    if callable(h):
+        if takes_two(h):
+            changes["h"] = _two(translated("h", h))
+        else:
+            changes["h"] = translated("h", h)
+    symbolic_condition = dataclasses.replace(condition, **changes)
+    if comparator is not None:
+        symbolic_condition = copy.copy(symbolic_condition)
+        object.__setattr__(symbolic_condition, "comparator", comparator)
+    slack = symbolic_condition.slack(point)
+    if not isinstance(slack, Expression):
+        raise Unsupported("the slack does not depend on w")
+    return slack, None
+
+
+def _two(function: Any) -> Any:
+    """With two named parameters, which mark ``h`` as pointwise."""
+    return lambda v, w: function(v, w)
+
+
+def _smooth(condition: Smooth, point: Any) -> tuple[Expression, Fraction]:
+    if condition.f is None:
+        raise InvalidInputError(
+            "f", None, "a function of w", "This premise was given by its constants alone."
+        )
+    value = exact(condition.L.value)
+    if lower(value) != upper(value):
+        raise Unsupported("a smoothness constant that is an interval")
+    f = translated("f", condition.f)(point)
+    if not isinstance(f, Expression) or f.op == "const":
+        raise Unsupported("f does not depend on w")
+    from .gradients import same_gradient
+
+    given = translated("grad f", lambda w: gradient(condition.f, condition.grad, w), scalar=False)(point)
+    if not same_gradient(f, list(entries(point)), list(entries(given))):
+        raise Unsupported(
+            "the gradient that the condition uses (its grad, or what JAX makes of f at kinks and custom derivatives) is not "
+            "recognised as the gradient of f"
+        )
+    return f, Fraction(lower(value))
+
+
+def _origin(condition: Premise, name: str) -> str:
+    """Which of the user's functions were translated: for the statement of the certificate."""
+    parts = []
+    for what in ("f", "g", "h", "grad", "moment"):
+        function = getattr(condition, what, None)
+        code = getattr(function, "__code__", None)
+        if callable(function):
+            where = (
+                ""
+                if code is None
+                else f" ({code.co_filename.rsplit('/', 1)[-1]}, line {code.co_firstlineno})"
+            )
+            parts.append(f"{what} = {getattr(function, '__name__', type(function).__name__)}{where}")
+    title = f"{type(condition).__name__}{f' {name}' if name else ''}"
+    return f"{title} with {', '.join(parts)}"[:600] if parts else title
+
+
+def _zeros(
+    condition: Premise, template: Any, point: Any, comparator: Any, like: Any
+) -> tuple[dict[str, Expression], ...]:
+    """Where the slack may vanish to second order: at the comparator, the centre of the region, zero, and ``like``."""
+    names = [e.args[0] for e in entries(point)]
+    if comparator is not None:
+        return (dict(zip(names, entries(comparator), strict=True)),)
+    found: list[dict[str, Expression]] = []
+    options = [getattr(condition, "comparator", None), center_of(condition.region), like, map_point(lambda x: 0.0 * np.asarray(x, float), template)]  # fmt: skip
+    for option in options:
+        if option is None:
+            continue
+        exactly = symbolic(
+            option
+            if is_exact_point(option)
+            else exact_point(option)
+            if not isinstance(option, dict | list | tuple)
+            else option
+        )
+        values = list(entries(exactly))
+        if len(values) == len(names):
+            one = dict(zip(names, values, strict=True))
+            if one not in found:
+                found.append(one)
+    return tuple(found)

@@ -92,6 +92,32 @@ class Thinned:
 
 @final
 @dataclass(frozen=True)
+class Opening:
+    """Each of the first ``steps`` steps, afterwards what another schedule says.
+
+    Attributes:
+        steps: a whole number >= 1.
+        then: a schedule.
+    """
+
+    steps: int
+    then: Schedule
+
+    def __post_init__(self) -> None:
+        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
+            raise InvalidInputError("steps", self.steps, "a whole number of steps >= 1", "Try Opening(32, Every(10)).")  # fmt: skip
+        check_schedule("then", self.then)
+
+    def due(self, step: int) -> bool:
+        """See the class."""
+        return step < self.steps or self.then.due(step)
+
+    def __str__(self) -> str:
+        return f"each of the first {self.steps} steps, then {self.then}"
+
+
+@final
+@dataclass(frozen=True)
 class Never:
     """Not recorded."""
 

@@ -9,11 +9,17 @@ import torch
 
 from ...core.errors import InvalidInputError
 from ..quantity import CATALOGUE
-from ..schedule import PRESETS, Never, Schedule, check_schedule
+from ..schedule import PRESETS, Every, Never, Opening, Schedule, Thinned, check_schedule
 from .vector import ParameterVector
 
+# One step in this many is measured in full, and each of the first ones. A line of the log is written for a measured step.
+EVERY, FIRST = 10, 32
+PRODUCTS = ("inner-product", "distance", "update", "proxies")
+_SPARSE: dict[str, Any] = dict.fromkeys(PRODUCTS, Opening(FIRST, Every(EVERY))) | {
+    "record": Opening(FIRST, Thinned(EVERY, 300))
+}
 # A second gradient of the whole batch at two points: a tenth of the other extra passes of "standard".
-_TORCH: dict[str, dict[str, Any]] = {"standard": {"smoothness": 100}}
+_TORCH: dict[str, dict[str, Any]] = {"light": _SPARSE, "standard": {**_SPARSE, "smoothness": 100}}
 
 
 def schedules(preset: str | Mapping[str, Any], overrides: Mapping[str, Any] | None) -> dict[str, Schedule]:

@@ -23,6 +23,7 @@ from .descent import StepTally
 from .intake import checked_comparators, checked_dots, checked_gradient, checked_watches, single
 from .log import LogWriter, RunLog, Sink, read_log
 from .quantity import Quantity, quantities
+from .schedule import Together
 from .sums import RunningSum
 from .track import Rounding, Track
 
@@ -31,6 +32,7 @@ TOLERANCES = {"float64": 1e-11, "float32": 1e-5}
 _KEEP = frozenset(
     ("parts_total_sq", "tangent_loss", "secant_smoothness", "descent_smoothness", "tangent_margin", "ntk_eigenvalue")
 )  # fmt: skip
+_MAXIMA = ("grad_sq", "secant_smoothness", "descent_smoothness")
 # The running sums are written again after this factor of steps: a killed run loses less than 3% of them.
 _TOTALS = 1.03
 
@@ -115,15 +117,32 @@ class Ledger:
         self.first_missed = self.first_nonfinite = self.first_written = -1
         self.eta_sum, self.loss_sum = RunningSum(), RunningSum()
         self.maxima: dict[str, float] = {}
-        self._line_due = self.quantities["record"].due
+        due = {q: self.quantities[q].schedule for q in ("record", "update", "inner-product")}
+        self._line_due, self._update_due, self._inner_due = (Together([s]) for s in due.values())
+        self._wanted = Together([due["record"], due["update"]])
         self.writer = None if log_dir is None else LogWriter(log_dir)
         self.sinks = tuple(sinks)
         self.resumed_at: int | None = None
         self._totals_at = 0
         self._kept: list[dict[str, Any]] = []
         self._ended: dict[str, Any] | None = None
-        self.record: dict[str, Any] | None = None
+        self._record: dict[str, Any] | None = None
+        self._passed: tuple[Any, ...] | None = None
         self._recorded = self._closed = self._closing = False
+
+    @property
+    def record(self) -> dict[str, Any] | None:
+        """The record of the last step."""
+        if self._passed is not None:
+            step, loss, eta, gradient, grad_sq = self._passed
+            self._record = {"step": step, "loss": loss, "eta": eta, "gradient": gradient}
+            self._record |= {} if grad_sq is None else {"grad_sq": grad_sq}
+            self._passed = None
+        return self._record
+
+    @property
+    def _full_batch(self) -> bool:
+        return bool(self.meta.get("full_batch"))
 
     # --- what adapters call ---
 
@@ -186,16 +205,38 @@ class Ledger:
         """
         step, skipped = record["step"], "skipped" in record
         if 0 <= self.last_step < step - 1 and self.steps > 0:
-            if self.first_missed < 0:
-                self.first_missed = step
-            for track in self.tracks.values():
-                track.restart()
+            self._missed(step)
         self.last_step = step
         self._add(record, eta, skipped)
-        self._recorded = False
-        self.record = record
+        self._recorded, self._passed = False, None
+        self._record = record
         if skipped or self._line_due(step) or not _KEEP.isdisjoint(record):
             self._write(record)
+
+    def pass_over(self, step: int, eta: float | None, loss: float | None, gradient: str, grad_sq: float | None) -> None:
+        """`take` of a step of which nothing else is known, in a fraction of the time. Not where `wants` says that more is to be done."""
+        if step != self.last_step + 1 and self.steps > 0:
+            self._missed(step)
+        self.last_step = step
+        self.steps += 1
+        if loss is not None:
+            if math.isfinite(loss):
+                self.loss_sum.add(loss)
+            elif self.first_nonfinite < 0:
+                self.first_nonfinite = step
+        if eta is not None and math.isfinite(eta):
+            self.eta_sum.add(eta)
+        if grad_sq is not None and grad_sq > self.maxima.get("grad_sq", -math.inf):
+            self.maxima["grad_sq"] = grad_sq
+        for track in self.tracks.values():
+            track.skip(step)
+        self.step_tally.see(loss, eta)
+        self._recorded = False
+        self._passed = (step, loss, eta, gradient, grad_sq)
+
+    def wants(self, step: int) -> bool:
+        """Whether a step has to go through `take` even if only its loss, step size and gradient norm are known."""
+        return self._full_batch or self._wanted(step)
 
     def written(self, step: int) -> None:
         """The weights were written to before this step by something other than the optimizer, where no step is compared."""
@@ -239,6 +280,13 @@ class Ledger:
 
     # --- sums ---
 
+    def _missed(self, step: int) -> None:
+        """Steps before this one were not observed."""
+        if self.first_missed < 0:
+            self.first_missed = step
+        for track in self.tracks.values():
+            track.restart()
+
     def _add(self, record: dict[str, Any], eta: float | None, skipped: bool) -> None:
         step = record["step"]
         if skipped:
@@ -259,13 +307,15 @@ class Ledger:
                 self.first_nonfinite = step
         if eta is not None and math.isfinite(eta):
             self.eta_sum.add(eta)
-        for key in ("secant_smoothness", "descent_smoothness", "grad_sq"):
-            value = record.get(key)
-            if value is not None and value > self.maxima.get(key, -math.inf):
-                self.maxima[key] = value
-        self._arrive(step, record)
+        for key in _MAXIMA:
+            if key in record:
+                value = record[key]
+                if value is not None and value > self.maxima.get(key, -math.inf):
+                    self.maxima[key] = value
+        if "dist_sq" in record:
+            self._arrive(step, record)
         self._leave(step, record, eta)
-        self.step_tally.add(record, eta, bool(self.meta.get("full_batch")), self.form or "sgd")
+        self.step_tally.add(record, eta, self._full_batch, self.form or "sgd")
         self._watch(record, eta)
 
     def _arrive(self, step: int, record: dict[str, Any]) -> None:
@@ -279,7 +329,7 @@ class Ledger:
 
     def _leave(self, step: int, record: dict[str, Any], eta: float | None) -> None:
         """Add the step to the ledger, in the form fixed by the first one: the update itself, or ``eta d``."""
-        if not (self.due("update", step) and self.due("inner-product", step)):
+        if not (self._update_due(step) and self._inner_due(step)):
             for track in self.tracks.values():
                 track.skip(step)
             return
@@ -308,6 +358,8 @@ class Ledger:
                 track.restart()
 
     def _watch(self, record: dict[str, Any], eta: float | None) -> None:
+        if not (self._full_batch or "grad_w_minus_v" in record):
+            return
         raw = record.get("raw_grad_w_minus_v") is not None
         raw_square = "raw_grad_sq" in record
         inner = record.get("raw_grad_w_minus_v" if raw else "grad_w_minus_v")
@@ -316,7 +368,7 @@ class Ledger:
         # A clipped gradient is not the gradient that a condition speaks of.
         if grad_sq is None or "rank-local" in kind:
             return
-        if self.meta.get("full_batch") and (raw_square or "clipped" not in kind):
+        if self._full_batch and (raw_square or "clipped" not in kind):
             for watch in self._pl:
                 g = lookup(watch.g, record, "")
                 if g is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol, final
 
@@ -127,6 +128,37 @@ class Never:
 
     def __str__(self) -> str:
         return "never"
+
+
+@final
+class Together:
+    """Whether any of several schedules is due. Remembers when that is next, so that asking in order costs one comparison a step.
+
+    Args:
+        schedules: any number; they are pure functions of the step, which is what allows to look ahead.
+    """
+
+    AHEAD = 64
+
+    def __init__(self, schedules: Iterable[Schedule]) -> None:
+        self.schedules: list[Schedule] = []
+        for s in schedules:
+            if not isinstance(s, Never) and s not in self.schedules:
+                self.schedules.append(s)
+        self._first, self._next = 0, 0
+
+    def __call__(self, step: int) -> bool:
+        """Whether one is due at this step."""
+        if self._first <= step < self._next:
+            return False
+        if any(s.due(step) for s in self.schedules):
+            return True
+        # Not due here: look for the next step that is.
+        last = step + 1
+        while last < step + self.AHEAD and not any(s.due(last) for s in self.schedules):
+            last += 1
+        self._first, self._next = step, last
+        return False
 
 
 def check_schedule(what: str, value: object) -> Schedule:

@@ -19,7 +19,7 @@ from ..conditions import Watch
 from ..intake import checked_gradient
 from ..ledger import Ledger
 from ..log import Sink
-from ..schedule import Every, Never
+from ..schedule import Every, Never, Together
 from . import hooks
 from .assembly import assemble, is_word, torch_optimizer
 from .average import AverageResult, RunningAverage
@@ -119,7 +119,7 @@ class TorchMonitor:
         self.recorder: Recorder | None = None
         self._main: Any = None
         self._counted: list[Any] = []
-        self._due_parts: Callable[[int], bool] = self.schedules["half-batch"].due
+        self._due_parts = Together([self.schedules["half-batch"]])
         self._optimizers: list[Any] = []
         self._owned: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
         self._handles: list[Any] = []
@@ -302,19 +302,25 @@ class TorchMonitor:
 
     def _arrive(self, optimizer: Any, skipped: bool = False) -> None:
         """``w_t`` and the gradient are here, the step is not."""
-        self._arrived = True
         recorder = self.recorder or self._build()
-        found, scale = getattr(optimizer, "found_inf", None), getattr(optimizer, "grad_scale", None)
-        skipped = skipped or (found is not None and scalar(found) > 0)
-        self._before_measuring()
-        step = self.step
-        before = recorder.waiting
-        if self._versions is not None and before is not None and not before.whole:
-            if self._versions != [p._version for p in self._counted]:
-                recorder.ledger.written(step)
+        # A scaler leaves these two only while an optimizer that unscales inside its step is called.
+        own, factor = vars(optimizer), 1.0
+        if "found_inf" in own or "grad_scale" in own:
+            found, scale = own.get("found_inf"), own.get("grad_scale")
+            skipped = skipped or (found is not None and scalar(found) > 0)
+            factor = 1.0 if scale is None else scalar(scale)
+        if self._probes:
+            self._before_measuring()
+        step, before, passes, losses = self.step, recorder.waiting, self._passes, self._losses
+        if (
+            self._versions is not None and before is not None and not before.judged
+            and self._versions != [p._version for p in self._counted]
+        ):  # fmt: skip
+            recorder.ledger.written(step)
+        accumulated = passes.count(len(losses)) > 1
         seen = Seen(
-            step, [float(g["lr"]) for g in optimizer.param_groups], self._label(), self._losses,
-            1.0 if scale is None else scalar(scale), self._clip, skipped, self._means, self._extra, self._passes.take(),
+            step, [float(g["lr"]) for g in optimizer.param_groups], _label(self._clipped, accumulated, recorder.exchange.label), losses,
+            factor, self._clip, skipped, self._means, self._extra, passes.take() if passes.asked else None,
         )  # fmt: skip
         if self._average is not None and not skipped:
             self._average.add()
@@ -322,13 +328,7 @@ class TorchMonitor:
         self._clear()
         self._arrived = True
         self.step = step + 1
-        self._passes.begin(self._due_parts(self.step))
-
-    def _label(self) -> str:
-        assert self.recorder is not None
-        return _label(
-            self._clipped, self._passes.count(len(self._losses)) > 1, self.recorder.exchange.label
-        )
+        passes.begin(self._due_parts(self.step))
 
     # -- what the loop may tell ---------------------------------------------------------------------------------------
 
@@ -338,8 +338,10 @@ class TorchMonitor:
         Several calls before a step are added, as their gradients are. With a scaler pass the loss before ``scaler.scale``.
         """
         # What waits to be read must not change with the loop's own tensor.
-        if isinstance(loss, Tensor):
-            loss = loss.item() if type(loss) is Tensor and loss.is_cpu else loss.detach().clone()
+        if type(loss) is Tensor and loss.is_cpu:
+            loss = loss.item()
+        elif isinstance(loss, Tensor):
+            loss = loss.detach().clone()
         self._losses.append(loss)
 
     def outputs(self, outputs: Tensor, targets: Any) -> None:
@@ -382,8 +384,6 @@ class TorchMonitor:
 
     def _before_measuring(self) -> None:
         """What has to be evaluated at ``w_t`` before the step is measured."""
-        if not self._probes:
-            return
         assert self._probing is not None
         self._probing.secant(self.step)
         if self._early is not None:

@@ -1,13 +1,12 @@
 """From what the hooks see to the ledger: one `Seen` a step, completed when the next one arrives.
 
-At the call of ``optimizer.step`` the gradient and ``w_t`` are there, the step is not yet. A step whose products are due (it is
-*measured*) is looked at twice: at its own hook, and at the next one, where ``u = w_t - w_{t+1}`` is formed from the stored weights,
-whatever moved them. Where neighbouring steps are both measured, one pass over memory serves both. At the other steps nothing but
-``||g||^2`` is read.
+At the call of ``optimizer.step`` the gradient and ``w_t`` are there, the step is not yet. Where the step taken is due (it is *judged*),
+``w_t`` is kept, and at the next hook ``u = w_t - w_{t+1}`` is formed from the stored weights, whatever moved them. Where neighbouring
+steps are both looked at, one pass over memory serves both. Where no products with ``w - v`` are due, nothing but ``||g||^2`` is read.
 
 Plain SGD (no momentum, no weight decay, one step size) takes the step ``eta g`` up to the rounding of the weights, so its ledger sums
-``eta <g, w - v>`` and ``eta^2 ||g||^2`` and compares them with what the weights really did: with the distances, measured at every
-step while all steps are measured (``u`` then only once in `CHECK_EVERY`), else with ``u`` itself.
+``eta <g, w - v>`` and ``eta^2 ||g||^2`` and compares them with what the weights really did: with the distances where the next step is
+judged as well (``u`` then only once in `CHECK_EVERY`), else with ``u`` itself.
 
 Scalars stay where they were computed and are read a block at a time: after `FLUSH_EVERY` steps, after `FLUSH_SECONDS`, or when
 somebody asks.
@@ -17,9 +16,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any, final
 
 import numpy as np
@@ -27,41 +25,32 @@ import torch
 
 from ..intake import single
 from ..ledger import Ledger
-from ..schedule import Never, Schedule
+from ..schedule import Schedule, Together
 from .distributed import Exchange, scalar
-from .reading import Reading, numbers
+from .reading import Reading, numbers, read
 from .vector import ParameterVector
 
 CHECK_EVERY = 10
 # Steps and seconds after which what was read is handed to the ledger; distributed runs go by steps alone, the same on all ranks.
 FLUSH_EVERY, FLUSH_SECONDS = 16, 1.0
-_WHOLE = ("inner-product", "distance", "update", "tangent-loss")
 _SQUARE = ("gradient-norm", "half-batch")
+_WHOLE = ("inner-product", "distance", "update", "tangent-loss")
 
 
 @final
 class Due:
-    """What a step's hook has to measure, from the schedules alone."""
+    """What a step's hook has to measure, from the schedules alone.
+
+    Attributes:
+        square: step -> whether ``||g||^2`` is due by itself.
+        whole: step -> whether products with ``w - v`` are due.
+        update: step -> whether the step taken is due.
+    """
 
     def __init__(self, schedules: Mapping[str, Schedule]) -> None:
-        self._whole, self._square = (_distinct(schedules, names) for names in (_WHOLE, _SQUARE))
-
-    def whole(self, step: int) -> bool:
-        """Whether the products with ``w - v`` are due."""
-        return any(s.due(step) for s in self._whole)
-
-    def square(self, step: int) -> bool:
-        """Whether ``||g||^2`` is due by itself."""
-        return any(s.due(step) for s in self._square)
-
-
-def _distinct(schedules: Mapping[str, Schedule], names: tuple[str, ...]) -> list[Schedule]:
-    found: list[Schedule] = []
-    for name in names:
-        s = schedules.get(name)
-        if s is not None and not isinstance(s, Never) and s not in found:
-            found.append(s)
-    return found
+        self.square, self.whole, self.update = (
+            Together(schedules[n] for n in names if n in schedules) for names in (_SQUARE, _WHOLE, ("update",))
+        )
 
 
 @final
@@ -80,6 +69,7 @@ class Seen:
         means, extra: further values; ``means`` are averaged over ranks.
         parts: number of gradients that were added up on this rank, and the sum of their squared norms.
         whole: its products with ``w - v`` are recorded.
+        judged: the step taken is compared with the record.
         kept: the weights it left from are kept, so that the step taken can be formed.
         count: reference points whose distance is recorded.
         here: sums at ``w_t``; for each way of sharding its columns, see `ParameterVector.sums`.
@@ -97,6 +87,7 @@ class Seen:
     extra: dict[str, Any] = field(default_factory=dict)
     parts: tuple[int, list[Any]] | None = None
     whole: bool = False
+    judged: bool = False
     kept: bool = False
     count: int = 0
     here: Reading | None = None
@@ -168,7 +159,8 @@ class Recorder:
     def _measure(self, seen: Seen, before: Seen | None, gradient: bool) -> None:
         step, whole = seen.step, seen.whole
         update = before is not None and before.kept
-        seen.kept = whole and not (self.plain and self.due.whole(step + 1) and step % CHECK_EVERY)
+        seen.judged = self.due.update(step)
+        seen.kept = seen.judged and not (self.plain and self.due.update(step + 1) and step % CHECK_EVERY)
         # The distance at the end of a step is needed where the step itself is not judged by its own difference.
         distance = whole or not self.plain
         count = len(self.comparators)
@@ -200,8 +192,7 @@ class Recorder:
             )
             return
         self.settle()
-        reading = self.vector.sums(count=len(self.vector.labels), gradient=False)
-        sums = reading.sums(iter(numbers(reading.values)))
+        sums = self.vector.sums(count=len(self.vector.labels), gradient=False).sums()
         whole = self.exchange.whole(np.array([sums]))[0]
         self.ledger.close(
             dist_sq={c: float(whole[3 + 3 * i]) for i, c in enumerate(self.comparators)},
@@ -223,39 +214,41 @@ class Recorder:
         self._late = time.monotonic() + FLUSH_SECONDS
         if not steps:
             return
-        sums, means = self._read(steps)
+        read(r for seen in steps for r in (seen.here, seen.after))
         if self.exchange.several or len(self.vector.groups) > 1:
-            width = 2 + 3 * len(self.vector.labels)
-            table = np.zeros((len(steps), 2, len(self.vector.groups), width))
-            for i, pair in enumerate(sums):
-                for j, rows in enumerate(pair):
-                    if rows is not None:
-                        table[i, j, :, : len(rows[0])] = rows
-            whole = self.exchange.whole(table).tolist()
-            if self.exchange.several:
-                means = self._average(steps, means)
-        else:
-            whole = [[None if rows is None else rows[0] for rows in pair] for pair in sums]
+            self._flush_whole(steps)
+            return
+        for seen in steps:
+            if _bare(seen) and not self.ledger.wants(seen.step):
+                self._pass_over(seen)
+                continue
+            here, after = (None if r is None else r.sums()[0] for r in (seen.here, seen.after))
+            self._observe(seen, here, after, _means(seen))
+
+    def _pass_over(self, seen: Seen) -> None:
+        """A step of which only loss, step size and ``||g||^2`` are known."""
+        found, losses = None if seen.here is None else seen.here.found, seen.losses
+        grad_sq = None if found is None else sum(found) / (seen.scale * seen.scale)
+        eta = seen.eta[0] if len(seen.eta) == 1 else single(seen.eta)
+        loss = None
+        if losses:
+            loss = losses[0] if len(losses) == 1 and type(losses[0]) is float else sum(numbers(losses))
+        self.ledger.pass_over(seen.step, seen.eta if eta is None else eta, loss, seen.gradient, grad_sq)
+
+    def _flush_whole(self, steps: list[Seen]) -> None:
+        """The same where sums of shards, or values of ranks, have to be combined first."""
+        width = 2 + 3 * len(self.vector.labels)
+        table = np.zeros((len(steps), 2, len(self.vector.groups), width))
+        for i, seen in enumerate(steps):
+            for j, r in enumerate((seen.here, seen.after)):
+                if r is not None:
+                    table[i, j, :, : r.width] = r.sums()
+        whole = self.exchange.whole(table).tolist()
+        means = [_means(seen) for seen in steps]
+        if self.exchange.several:
+            means = self._average(steps, means)
         for seen, (here, after), mean in zip(steps, whole, means, strict=True):
             self._observe(seen, here if seen.here else None, after if seen.after else None, mean)
-
-    def _read(self, steps: list[Seen]) -> tuple[list[list[list[list[float]] | None]], list[dict[str, float]]]:
-        """The sums of every step at its own weights and at the next ones, and the values that ranks average."""
-        named = [_named(seen) for seen in steps]
-        readings = {id(r): r for seen in steps for r in (seen.here, seen.after) if r is not None}
-        flat: list[Any] = [x for r in readings.values() for x in r.values]
-        flat += [x for pairs in named for _, x in pairs]
-        found = iter(numbers(flat))
-        sums = {key: r.sums(_take(found, len(r.values))) for key, r in readings.items()}
-        means: list[dict[str, float]] = []
-        for pairs in named:
-            row: dict[str, float] = {}
-            for (key, _), x in zip(pairs, _take(found, len(pairs)), strict=True):
-                row[key] = row[key] + x if key in _ADDED and key in row else x
-            means.append(row)
-        return [
-            [None if r is None else sums[id(r)] for r in (seen.here, seen.after)] for seen in steps
-        ], means
 
     def _average(self, steps: list[Seen], means: list[dict[str, float]]) -> list[dict[str, float]]:
         """Averages over the ranks that have a value; the layout is the same on all of them, whatever they have."""
@@ -354,25 +347,28 @@ class Recorder:
         extra["parts_sum_sq"] = ranks * each**2 * sum_sq
 
 
-_ADDED = ("loss", "parts_sum_sq")
+def _bare(seen: Seen) -> bool:
+    """Whether nothing but its loss, step size and ``||g||^2`` is recorded."""
+    more = seen.whole or seen.count or seen.skipped or seen.clip or seen.means or seen.extra or seen.parts
+    return not more and (seen.here is None or seen.here.width == 2)
 
 
-def _named(seen: Seen) -> list[tuple[str, Any]]:
-    """What has to be read of a step beside its sums: name and scalar; those of the same name in `_ADDED` are added."""
-    pairs: list[tuple[str, Any]] = [("loss", x) for x in seen.losses]
+def _means(seen: Seen) -> dict[str, float]:
+    """What ranks average, as numbers: the loss, the further values, the squared norms of the parts."""
+    pairs: list[tuple[str, Any]] = []
     for key, value in seen.means.items():
         if isinstance(value, dict):
             pairs += [(f"{key}:{c}", x) for c, x in value.items()]
         else:
             pairs.append((key, value))
+    parts = [] if seen.parts is None else seen.parts[1]
+    found = numbers([*seen.losses, *parts, *(x for _, x in pairs)])
+    n, m = len(seen.losses), len(parts)
+    out = {"loss": sum(found[:n])} if n else {}
+    out |= {key: x for (key, _), x in zip(pairs, found[n + m :], strict=True)}
     if seen.parts is not None:
-        pairs += [("parts_sum_sq", x) for x in seen.parts[1]]
-    return pairs
-
-
-def _take(values: Iterator[float], count: int) -> Iterator[float]:
-    """The next ``count`` values, as an iterator that is used up at once."""
-    return iter(list(islice(values, count)))
+        out["parts_sum_sq"] = sum(found[n : n + m])
+    return out
 
 
 def _unclipped(clip: tuple[Any, float, float], scale: float, record: dict[str, Any]) -> None:

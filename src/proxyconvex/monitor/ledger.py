@@ -213,7 +213,9 @@ class Ledger:
         if skipped or self._line_due(step) or not _KEEP.isdisjoint(record):
             self._write(record)
 
-    def pass_over(self, step: int, eta: float | None, loss: float | None, gradient: str, grad_sq: float | None) -> None:
+    def pass_over(
+        self, step: int, eta: float | None, loss: float | None, gradient: str, grad_sq: float | None
+    ) -> None:
         """`take` of a step of which nothing else is known, in a fraction of the time. Not where `wants` says that more is to be done."""
         if step != self.last_step + 1 and self.steps > 0:
             self._missed(step)

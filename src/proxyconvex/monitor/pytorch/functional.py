@@ -16,8 +16,8 @@ from typing import Any, final
 import torch
 import torch.autograd.forward_ad as forward_ad
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 
 from .comparators import clean, unwrap
 
@@ -67,6 +67,33 @@ def _differentiable_kernels(recurrent: bool) -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fast)
 
 
+# Functions that are linear in (weight, bias) for a fixed input.
+_LINEAR = frozenset((nn.functional.linear, torch.conv1d, torch.conv2d, torch.conv3d))
+
+
+@final
+class _Constants(TorchFunctionMode):
+    """Layers whose input does not depend on the weights (the first ones): torch would multiply a tangent of zeros for them.
+
+    For a fixed input x, ``D f(x; W, b)[dW, db] = f(x; dW, db)``.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """See `TorchFunctionMode`."""
+        kwargs = kwargs or {}
+        if func in _LINEAR and len(args) >= 2:
+            x, weight, bias = args[0], args[1], args[2] if len(args) > 2 else kwargs.get("bias")
+            rest = {k: v for k, v in kwargs.items() if k != "bias"}
+            w = forward_ad.unpack_dual(weight)
+            b = None if bias is None else forward_ad.unpack_dual(bias)
+            known = w.tangent is not None and (b is None or b.tangent is not None)
+            if known and forward_ad.unpack_dual(x).tangent is None:
+                value = func(x, w.primal, None if b is None else b.primal, *args[3:], **rest)
+                change = func(x, w.tangent, None if b is None else b.tangent, *args[3:], **rest)
+                return forward_ad.make_dual(value, change)
+        return func(*args, **kwargs)
+
+
 @final
 class Functional:
     """A model as a function of its trained parameters.
@@ -89,14 +116,31 @@ class Functional:
         self.device = self.params[0].device
 
     def _call(self, parameters: list[Tensor], inputs: Any) -> Tensor:
-        given = dict(zip(self.names, parameters, strict=True))
-        given |= {n: p.detach() for n, p in self.model.named_parameters() if n not in given}
-        given |= {n: b.detach().clone() for n, b in self.model.named_buffers()}
+        """The model at other parameters: they take the places of its own for as long as it runs, buffers are copies.
 
-        def model(*args: Any, **kwargs: Any) -> Any:
-            return functional_call(self.model, given, args, kwargs)
-
-        return self.forward(model, inputs)
+        What `torch.func.functional_call` does, at a third of its cost for a small model.
+        """
+        at = {id(p): q for p, q in zip(self.params, parameters, strict=True)}
+        changed: list[tuple[dict[str, Any], str, Any]] = []
+        try:
+            for module in self.model.modules():
+                for name, p in module._parameters.items():
+                    if id(p) in at:
+                        changed.append((module._parameters, name, p))
+                for name, b in module._buffers.items():
+                    if b is not None:
+                        changed.append((module._buffers, name, b))
+            copies: dict[int, Tensor] = {}
+            for places, name, own in changed:
+                if id(own) in at:
+                    places[name] = at[id(own)]
+                else:
+                    copies.setdefault(id(own), own.detach().clone())
+                    places[name] = copies[id(own)]
+            return self.forward(self.model, inputs)
+        finally:
+            for places, name, own in changed:
+                places[name] = own
 
     def weights(self) -> list[Tensor]:
         """The current weights, sharing memory."""
@@ -110,6 +154,7 @@ class Functional:
             _differentiable_kernels(self.recurrent),
             torch.no_grad(),
             forward_ad.dual_level(),
+            _Constants(),
         ):
             dual = [
                 forward_ad.make_dual(w, d.to(w.dtype).view_as(w))

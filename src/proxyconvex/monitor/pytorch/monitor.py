@@ -26,6 +26,7 @@ from .average import AverageResult, RunningAverage
 from .comparators import named_sources, resolve, trained_parameters, unwrap
 from .distributed import kind_of, scalar
 from .functional import Forward
+from .halves import Short
 from .passes import Passes
 from .probing import DONE, Probing, now
 from .proxies import Proxies
@@ -309,18 +310,20 @@ class TorchMonitor:
             found, scale = own.get("found_inf"), own.get("grad_scale")
             skipped = skipped or (found is not None and scalar(found) > 0)
             factor = 1.0 if scale is None else scalar(scale)
-        if self._probes:
-            self._before_measuring()
+        accumulated = self._passes.count(len(self._losses)) > 1
+        label = _label(self._clipped, accumulated, recorder.exchange.label)
+        short = (
+            self._before_measuring(label == "raw" and factor == 1.0 and not skipped) if self._probes else None
+        )
         step, before, passes, losses = self.step, recorder.waiting, self._passes, self._losses
         if (
             self._versions is not None and before is not None and not before.judged
             and self._versions != [p._version for p in self._counted]
         ):  # fmt: skip
             recorder.ledger.written(step)
-        accumulated = passes.count(len(losses)) > 1
         seen = Seen(
-            step, [float(g["lr"]) for g in optimizer.param_groups], _label(self._clipped, accumulated, recorder.exchange.label), losses,
-            factor, self._clip, skipped, self._means, self._extra, passes.take() if passes.asked else None,
+            step, [float(g["lr"]) for g in optimizer.param_groups], label, losses, factor, self._clip, skipped,
+            self._means, self._extra, passes.take() if passes.asked else None, short,
         )  # fmt: skip
         if self._average is not None and not skipped:
             self._average.add()
@@ -382,13 +385,16 @@ class TorchMonitor:
         self._means |= found[0]
         self._extra |= found[1]
 
-    def _before_measuring(self) -> None:
-        """What has to be evaluated at ``w_t`` before the step is measured."""
+    def _before_measuring(self, usable: bool) -> Short | None:
+        """What has to be evaluated at ``w_t`` before the step is measured; ``usable``: see `Halves.finish`."""
         assert self._probing is not None
         self._probing.secant(self.step)
         if self._early is not None:
             self._take(self._probing.late([q for q in self._probes if self.due(q)], self.step, self._early))
             self._early = None
+        found, short = self._probing.finish(self.step, usable)
+        self._extra |= found
+        return short
 
     # -- what it says -------------------------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ from ..intake import single
 from ..ledger import Ledger
 from ..schedule import Schedule, Together
 from .distributed import Exchange, scalar
+from .halves import Short
 from .reading import Reading, numbers, read
 from .vector import ParameterVector
 
@@ -49,7 +50,8 @@ class Due:
 
     def __init__(self, schedules: Mapping[str, Schedule]) -> None:
         self.square, self.whole, self.update = (
-            Together(schedules[n] for n in names if n in schedules) for names in (_SQUARE, _WHOLE, ("update",))
+            Together(schedules[n] for n in names if n in schedules)
+            for names in (_SQUARE, _WHOLE, ("update",))
         )
 
 
@@ -68,6 +70,7 @@ class Seen:
         skipped: no step was taken.
         means, extra: further values; ``means`` are averaged over ranks.
         parts: number of gradients that were added up on this rank, and the sum of their squared norms.
+        short: half-batch gradients by the short way, see `halves`.
         whole: its products with ``w - v`` are recorded.
         judged: the step taken is compared with the record.
         kept: the weights it left from are kept, so that the step taken can be formed.
@@ -86,6 +89,7 @@ class Seen:
     means: dict[str, Any] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
     parts: tuple[int, list[Any]] | None = None
+    short: Short | None = None
     whole: bool = False
     judged: bool = False
     kept: bool = False
@@ -167,7 +171,9 @@ class Recorder:
         if whole and (step % self.start_every == 0 or not self.due.whole(step - 1)):
             count = max(count, self.start + 1)
         gradient = gradient and (whole or self.due.square(step))
-        reading = self.vector.sums(count=count, gradient=gradient, update=update, keep=seen.kept, distance=distance)
+        reading = self.vector.sums(
+            count=count, gradient=gradient, update=update, keep=seen.kept, distance=distance
+        )
         seen.here = reading
         seen.count = count if distance else 0
         if before is not None and update:
@@ -178,7 +184,9 @@ class Recorder:
         before, self.waiting = self.waiting, None
         if before is not None:
             if before.kept:
-                before.after = self.vector.sums(count=len(self.comparators), gradient=False, update=True, distance=False)
+                before.after = self.vector.sums(
+                    count=len(self.comparators), gradient=False, update=True, distance=False
+                )
             self._hand_on(before)
         self.flush()
 
@@ -297,6 +305,11 @@ class Recorder:
         extra = seen.extra
         if seen.parts is not None and "parts_sum_sq" in means and not seen.skipped:
             self._parts(seen, record, means.pop("parts_sum_sq"), extra)
+        if seen.short is not None and not seen.skipped:
+            loss = record["loss"]
+            extra |= seen.short.complete(
+                record, means["probe_loss"] if loss is None else loss, _probe(means), numbers
+            )
         for key, value in means.items():
             name, _, c = key.partition(":")
             if c:
@@ -345,6 +358,12 @@ class Recorder:
         extra["parts_total_sq"] = parts**2 * total
         # The mean over ranks of each rank's sum, as a sum over ranks; each part was a share 1/each of a mean.
         extra["parts_sum_sq"] = ranks * each**2 * sum_sq
+
+
+def _probe(means: dict[str, float]) -> dict[str, Any]:
+    """What was found on the batch that was given."""
+    inner = {k.partition(":")[2]: x for k, x in means.items() if k.startswith("probe_inner:")}
+    return {"probe_loss": means["probe_loss"], "probe_inner": inner}
 
 
 def _bare(seen: Seen) -> bool:

@@ -276,7 +276,10 @@ class ParameterVector:
             sizes = [local(self.params[i]).numel() for i in piece.params] if piece.packed else [piece.size]
             for i, x in zip(piece.params, values.split(sizes), strict=True):
                 parts[i].append(x)
-        return [torch.cat(x).view(local(p).shape) for x, p in zip(parts, self.params, strict=True)]
+        return [
+            (x[0] if len(x) == 1 else torch.cat(x)).view(local(p).shape)
+            for x, p in zip(parts, self.params, strict=True)
+        ]
 
     def accumulate(self, into: list[Tensor], *, weight: float, label: str | None = None) -> None:
         """``into += weight * gradient``, or ``into += weight * (w - v)`` for a reference point, piece by piece."""

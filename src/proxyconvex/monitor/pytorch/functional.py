@@ -17,9 +17,9 @@ import torch
 import torch.autograd.forward_ad as forward_ad
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.overrides import TorchFunctionMode
 
 from .comparators import clean, unwrap
+from .first_layers import Gradients, Outputs, Tangents
 
 Forward = Callable[[Callable[..., Any], Any], Tensor]
 
@@ -67,33 +67,6 @@ def _differentiable_kernels(recurrent: bool) -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fast)
 
 
-# Functions that are linear in (weight, bias) for a fixed input.
-_LINEAR = frozenset((nn.functional.linear, torch.conv1d, torch.conv2d, torch.conv3d))
-
-
-@final
-class _Constants(TorchFunctionMode):
-    """Layers whose input does not depend on the weights (the first ones): torch would multiply a tangent of zeros for them.
-
-    For a fixed input x, ``D f(x; W, b)[dW, db] = f(x; dW, db)``.
-    """
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """See `TorchFunctionMode`."""
-        kwargs = kwargs or {}
-        if func in _LINEAR and len(args) >= 2:
-            x, weight, bias = args[0], args[1], args[2] if len(args) > 2 else kwargs.get("bias")
-            rest = {k: v for k, v in kwargs.items() if k != "bias"}
-            w = forward_ad.unpack_dual(weight)
-            b = None if bias is None else forward_ad.unpack_dual(bias)
-            known = w.tangent is not None and (b is None or b.tangent is not None)
-            if known and forward_ad.unpack_dual(x).tangent is None:
-                value = func(x, w.primal, None if b is None else b.primal, *args[3:], **rest)
-                change = func(x, w.tangent, None if b is None else b.tangent, *args[3:], **rest)
-                return forward_ad.make_dual(value, change)
-        return func(*args, **kwargs)
-
-
 @final
 class Functional:
     """A model as a function of its trained parameters.
@@ -102,6 +75,9 @@ class Functional:
         model: any module; compiled and DDP models are evaluated through the module inside.
         names: clean names of the trained parameters, in the order of every list of tensors below.
         forward: how to call it: ``forward(model, inputs) -> outputs``.
+
+    Attributes:
+        first: outputs of first layers, remembered by `jvp` for `gradient`; clear it before the weights or the batch change.
     """
 
     def __init__(self, model: nn.Module, names: list[str], forward: Forward | None = None) -> None:
@@ -114,6 +90,7 @@ class Functional:
         # oneDNN and cuDNN have no forward derivative for their LSTM; everything else keeps its kernel.
         self.recurrent = any(isinstance(m, nn.RNNBase) for m in self.model.modules())
         self.device = self.params[0].device
+        self.first = Outputs()
 
     def _call(self, parameters: list[Tensor], inputs: Any) -> Tensor:
         """The model at other parameters: they take the places of its own for as long as it runs, buffers are copies.
@@ -154,7 +131,7 @@ class Functional:
             _differentiable_kernels(self.recurrent),
             torch.no_grad(),
             forward_ad.dual_level(),
-            _Constants(),
+            Tangents(self.first),
         ):
             dual = [
                 forward_ad.make_dual(w, d.to(w.dtype).view_as(w))
@@ -168,7 +145,7 @@ class Functional:
         self, inputs: Any, targets: Any, loss_fn: Callable[[Tensor, Any], Tensor], random_state: Any = None
     ) -> tuple[float, list[Tensor]]:
         """Loss and gradient on a batch at the current weights; ``random_state`` fixes dropout's draws."""
-        with untouched_random_state(self.device), torch.enable_grad():
+        with untouched_random_state(self.device), torch.enable_grad(), Gradients(self.first):
             if random_state is not None:
                 set_random_state(random_state, self.device)
             leaves = [w.requires_grad_() for w in self.weights()]

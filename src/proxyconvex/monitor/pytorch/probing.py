@@ -40,6 +40,7 @@ class Probing:
         extra: dict[str, Any] = {}
         if self.model is None:
             return means, extra
+        self.model.first.clear()
         self.secant(step)
         if "tangent-loss" in wanted:
             vector = self.recorder.vector
@@ -49,6 +50,7 @@ class Probing:
             extra |= self.halves.start(step, batch, "tangent-loss" in wanted)
         if "smoothness" in wanted and self.alone:
             self.kept = probes.keep_for_secant(self.model, *batch, step)
+        self.model.first.clear()
         if "tangent-margin" in wanted and self.probe is not None:
             extra |= probes.tangent_kernel(self.model, *self.probe)
         return means, extra

@@ -157,6 +157,89 @@ def test_drift_bound_of_one_step() -> None:
         assert track.worst > 0
 
 
+@pytest.mark.parametrize("by", ["drop", "distance"])
+def test_stretches_of_measured_steps_telescope_by_themselves(by: str) -> None:
+    """Exact fractions: both sides are the sums over the measured steps, whatever happened at the others."""
+    rng = np.random.default_rng(5)
+    w, v = (np.array([Fraction(int(k), 16) for k in rng.integers(-30, 30, 3)]) for _ in range(2))
+    track = Track(Rounding(1e-14))
+    left, right, measured = Fraction(0), Fraction(0), [0, 1, 2, 6, 10, 11, 15]
+    for t in range(18):
+        u = np.array([Fraction(int(k), 64) for k in rng.integers(-9, 9, 3)])
+        after = w - u
+        near, far = (w - v) @ (w - v), (after - v) @ (after - v)
+        if t in measured or (by == "distance" and t - 1 in measured):
+            track.arrive(t, float(near))
+        if t in measured:
+            drop = float(near - far) if by == "drop" and t + 1 not in measured else None
+            track.leave(float(u @ (w - v)), float(u @ u), math.nan, drop)
+            left += u @ (w - v)
+            right += (near - far) / 2 + u @ u / 2
+        else:
+            track.skip(t)
+        w = after
+    assert left == right
+    assert track.checks == len(measured)
+    assert track.unmeasured == 18 - len(measured)
+    found = track.sides()
+    assert found == pytest.approx((float(left), float(right)), rel=1e-14)
+    verdict = track.verdict("update")
+    assert verdict.status is Status.HOLDS
+    assert f"at all {len(measured)} steps compared ({18 - len(measured)} other steps" in verdict.sentence
+
+
+@pytest.mark.parametrize("wrong", [1e-9, -1e-9])
+def test_a_drop_that_is_not_that_of_the_step_is_found(wrong: float) -> None:
+    # The step is 1e-6 of the distance: a comparison of distances in double precision would not see it.
+    a, u = 1.0, 1e-6
+    for error, status in ((0.0, Status.HOLDS), (wrong, Status.FALSIFIED)):
+        track = Track(Rounding(1e-11))
+        track.arrive(3, a * a)
+        track.leave(u * a, u * u, math.nan, 2 * u * a * (1 + error) - u * u)
+        track.skip(4)
+        assert track.verdict("sgd").status is status
+    assert "between step 3 and step 4" in track.verdict("sgd").sentence
+
+
+def test_a_step_without_its_end_is_left_out() -> None:
+    track = Track(Rounding(1e-12))
+    for t in range(0, 100, 20):
+        track.arrive(t, 1.0)
+        track.leave(0.5, 0.25, math.nan)
+        for k in range(1, 20):
+            track.skip(t + k)
+    assert track.checks == 0
+    assert track.sides() == (0.0, 0.0)
+    assert track.verdict("update").status is Status.INCONCLUSIVE
+
+
+def test_steps_passed_over_are_those_taken_in() -> None:
+    """The fast way of a step that has only loss, step size and gradient norm leaves the same state and log."""
+    rng = np.random.default_rng(2)
+    preset = {"loss": 1, "gradient-norm": 1, "inner-product": 7, "distance": 7, "update": 7, "record": 14}
+    slow, fast = (Ledger(comparators=("v",), preset=preset, precision="float64") for _ in range(2))
+    passed = 0
+    for t in range(100):
+        square, loss = float(rng.exponential()), float(rng.normal())
+        dots = {"grad_sq": square}
+        if t % 7 == 0:
+            dots |= {"grad_w_minus_v": {"v": 0.1}, "dist_sq": {"v": 2.0}, "drop": {"v": 0.02 - 0.01 * square}}
+        slow.observe(t, eta=0.1, loss=loss, dots=dots)
+        if fast.wants(t):
+            fast.observe(t, eta=0.1, loss=loss, dots=dots)
+        else:
+            passed += 1
+            fast.pass_over(t, 0.1, loss, "raw", square)
+    assert passed == 85
+    assert slow.state_dict() == fast.state_dict()
+    for ledger in (slow, fast):
+        ledger.close()
+    a, b = slow.log(), fast.log()
+    assert a.records == b.records
+    assert a.totals == b.totals
+    assert a.records[-1]["step"] == 99
+
+
 def test_skipped_steps_are_recorded_and_not_summed() -> None:
     ledger = Ledger(comparators=("zero",), precision="float64")
     w = 1.0

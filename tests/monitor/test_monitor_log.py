@@ -18,7 +18,7 @@ from monitored_runs import train
 from proxyconvex import InvalidInputError
 from proxyconvex.monitor.log import LOG_NAME, read_log
 from proxyconvex.monitor.quantity import CATALOGUE, quantities
-from proxyconvex.monitor.schedule import Every, LogSpaced, Never, Thinned
+from proxyconvex.monitor.schedule import Every, LogSpaced, Never, Opening, Thinned, Together
 from proxyconvex.monitor.sinks import ParquetSink, TensorBoardSink, write_parquet
 from proxyconvex.monitor.summary import summarise
 
@@ -33,6 +33,23 @@ def test_schedules() -> None:
     thin = [t for t in range(100_000) if Thinned(10, 100).due(t)]
     assert all(t % 10 == 0 for t in thin)
     assert thin == [10 * t for t in due if 10 * t < 100_000]
+
+
+def test_an_opening_and_schedules_together() -> None:
+    opening = Opening(5, Every(4))
+    assert [t for t in range(14) if opening.due(t)] == [0, 1, 2, 3, 4, 8, 12]
+    assert str(opening) == "each of the first 5 steps, then every 4 steps"
+    schedules = [Opening(3, Every(50)), Every(7), Never(), LogSpaced(2)]
+    expected = [any(s.due(t) for s in schedules) for t in range(3000)]
+    together = Together(schedules)
+    assert [together(t) for t in range(3000)] == expected
+    order = np.random.default_rng(0).integers(0, 3000, 5000).tolist()  # asked in any order
+    assert [together(t) for t in order] == [expected[t] for t in order]
+    assert not any(Together([Never()])(t) for t in range(300))
+    with pytest.raises(InvalidInputError, match="whole number of steps"):
+        Opening(0, Every(2))
+    with pytest.raises(InvalidInputError, match="then"):
+        Opening(3, "often")
 
 
 @pytest.mark.parametrize("bad", [0, -1, 1.5, True])

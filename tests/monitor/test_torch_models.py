@@ -15,6 +15,7 @@ from torch_loops import Kept, check_steps, close, shifted, watched_and_plain
 from proxyconvex.core.evidence import Status
 from proxyconvex.monitor.pytorch import comparators, probes
 from proxyconvex.monitor.pytorch.functional import Functional
+from proxyconvex.monitor.pytorch.halves import Halves
 from proxyconvex.torch import Monitor
 
 F = nn.functional
@@ -212,7 +213,7 @@ def test_tangent_loss_against_the_dense_jacobian() -> None:
 
 def test_half_batches_against_autograd() -> None:
     model, x, y, names = small()
-    found = probes.half_batches(Functional(model, names), x, y, F.cross_entropy)
+    found = Halves(Functional(model, names)).start(0, (x, y, F.cross_entropy), known=False)
     a, b = (
         flat(torch.autograd.grad(F.cross_entropy(model(x[r]), y[r]), list(model.parameters())))
         for r in (slice(0, 4), slice(4, 8))

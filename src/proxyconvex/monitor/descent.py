@@ -30,16 +30,24 @@ class StepTally:
         self.least_loss = math.inf
         self.last: tuple[float, float, float] | None = None  # loss, <grad f, u>, ||u||^2 of the step before
 
+    def see(self, loss: float | None, eta: float | None) -> None:
+        """Loss and step size of a step that was taken."""
+        if eta is not None:
+            if eta < self.eta_min:
+                self.eta_min = eta
+            if eta > self.eta_max:
+                self.eta_max = eta
+        self.last_loss = loss
+        if loss is not None:
+            if self.first_loss is None:
+                self.first_loss = loss
+            if loss < self.least_loss:
+                self.least_loss = loss
+
     def add(self, record: Mapping[str, Any], eta: float | None, full_batch: bool, form: str) -> None:
         """One step that was taken."""
         loss, grad_sq = record["loss"], record.get("grad_sq")
-        if eta is not None:
-            self.eta_min, self.eta_max = min(self.eta_min, eta), max(self.eta_max, eta)
-        if loss is not None and self.first_loss is None:
-            self.first_loss = loss
-        self.last_loss = loss
-        if loss is not None and loss < self.least_loss:
-            self.least_loss = loss
+        self.see(loss, eta)
         if form == "update":
             self._compare(record, eta)
         if not full_batch or loss is None or not math.isfinite(loss):

@@ -10,7 +10,7 @@ from ..core.errors import InvalidInputError
 from .conditions import Watch, WatchConvexity, WatchPL
 
 GRADIENTS = ("raw", "clipped", "accumulated", "rank-local", "global")
-BY_COMPARATOR = ("grad_w_minus_v", "raw_grad_w_minus_v", "dist_sq", "update_dot")
+BY_COMPARATOR = ("grad_w_minus_v", "raw_grad_w_minus_v", "dist_sq", "update_dot", "drop")
 SCALARS = ("grad_sq", "raw_grad_sq", "clip", "dist0_sq", "update_sq", "update_grad")
 DOT_KEYS = (*SCALARS, *BY_COMPARATOR)
 

@@ -23,19 +23,18 @@ from .descent import StepTally
 from .intake import checked_comparators, checked_dots, checked_gradient, checked_watches, single
 from .log import LogWriter, RunLog, Sink, read_log
 from .quantity import Quantity, quantities
+from .schedule import Together
 from .sums import RunningSum
 from .track import Rounding, Track
 
 TOLERANCES = {"float64": 1e-11, "float32": 1e-5}
 # A step that carries one of these is always a line of the log: estimates are made from them.
-_KEEP = (
-    "parts_total_sq",
-    "tangent_loss",
-    "secant_smoothness",
-    "descent_smoothness",
-    "tangent_margin",
-    "ntk_eigenvalue",
-)
+_KEEP = frozenset(
+    ("parts_total_sq", "tangent_loss", "secant_smoothness", "descent_smoothness", "tangent_margin", "ntk_eigenvalue")
+)  # fmt: skip
+_MAXIMA = ("grad_sq", "secant_smoothness", "descent_smoothness")
+# The running sums are written again after this factor of steps: a killed run loses less than 3% of them.
+_TOTALS = 1.03
 
 
 @final
@@ -110,20 +109,40 @@ class Ledger:
         }
         self.pl_tallies = {w.name: PLTally() for w in self.watches if isinstance(w, WatchPL)}
         self.step_tally = StepTally(2.0**-53 if precision == "float64" else 2.0**-24)
+        self._convexity = [w for w in self.watches if isinstance(w, WatchConvexity)]
+        self._pl = [w for w in self.watches if isinstance(w, WatchPL)]
         self.form: str | None = None
         self.steps = self.skipped = 0
         self.last_step = -1
-        self.first_missed = self.first_nonfinite = -1
+        self.first_missed = self.first_nonfinite = self.first_written = -1
         self.eta_sum, self.loss_sum = RunningSum(), RunningSum()
         self.maxima: dict[str, float] = {}
+        due = {q: self.quantities[q].schedule for q in ("record", "update", "inner-product")}
+        self._line_due, self._update_due, self._inner_due = (Together([s]) for s in due.values())
+        self._wanted = Together([due["record"], due["update"]])
         self.writer = None if log_dir is None else LogWriter(log_dir)
         self.sinks = tuple(sinks)
         self.resumed_at: int | None = None
         self._totals_at = 0
         self._kept: list[dict[str, Any]] = []
         self._ended: dict[str, Any] | None = None
-        self.record: dict[str, Any] | None = None
+        self._record: dict[str, Any] | None = None
+        self._passed: tuple[Any, ...] | None = None
         self._recorded = self._closed = self._closing = False
+
+    @property
+    def record(self) -> dict[str, Any] | None:
+        """The record of the last step."""
+        if self._passed is not None:
+            step, loss, eta, gradient, grad_sq = self._passed
+            self._record = {"step": step, "loss": loss, "eta": eta, "gradient": gradient}
+            self._record |= {} if grad_sq is None else {"grad_sq": grad_sq}
+            self._passed = None
+        return self._record
+
+    @property
+    def _full_batch(self) -> bool:
+        return bool(self.meta.get("full_batch"))
 
     # --- what adapters call ---
 
@@ -151,7 +170,8 @@ class Ledger:
             dots: plain floats, of `intake.DOT_KEYS`: ``grad_sq = ||d||^2`` of the gradient named by ``gradient``; by comparator
                 ``grad_w_minus_v = <d, w - v>``, ``dist_sq = ||w - v||^2``; ``dist0_sq = ||w - w_0||^2``; of the step taken, ``u = w_t - w_{t+1}``:
                 ``update_sq = ||u||^2``, ``update_grad = <d, u>``, by comparator ``update_dot = <u, w - v>``. After clipping by norm also ``clip`` (the factor <= 1) and
-                ``raw_grad_sq``, ``raw_grad_w_minus_v`` of the gradient before it.
+                ``raw_grad_sq``, ``raw_grad_w_minus_v`` of the gradient before it. Where the step itself is not given and is meant to be ``eta d``, ``drop`` may give
+                ``||w_t - v||^2 - ||w_{t+1} - v||^2`` by comparator, formed from the difference of the weights (see `Track`).
             gradient: which gradient ``grad_*`` is: one of `intake.GRADIENTS`, or several joined by ``+`` such as ``"accumulated+clipped"``.
             skipped: no step was taken (a scaler found infinities); nothing is summed.
             extra: further values of this step by name, a float or one by comparator: proxies, ``tangent_loss``,
@@ -175,18 +195,55 @@ class Ledger:
         record |= {"gradient": gradient, **checked_dots(dots, self.comparators), **(extra or {})}
         if skipped:
             record["skipped"] = True
-        missed = 0 <= self.last_step < step - 1 and self.steps > 0
+        self.take(record, size)
+
+    def take(self, record: dict[str, Any], eta: float | None) -> None:
+        """`observe` for an adapter that builds the record itself: its keys as there, values plain floats, ``eta`` the one step size.
+
+        Nothing is checked. ``record`` holds ``step`` (increasing), ``loss``, ``eta``, ``gradient`` and, for a step that was not taken,
+        ``skipped: True``; it becomes the ledger's own.
+        """
+        step, skipped = record["step"], "skipped" in record
+        if 0 <= self.last_step < step - 1 and self.steps > 0:
+            self._missed(step)
         self.last_step = step
-        if missed and self.first_missed < 0:
-            self.first_missed = step
-        if missed:
-            for track in self.tracks.values():
-                track.restart()
-        self._add(record, size, skipped)
-        self._recorded = False
-        self.record = record
-        if self.quantities["record"].due(step) or skipped or (extra and any(k in extra for k in _KEEP)):
+        self._add(record, eta, skipped)
+        self._recorded, self._passed = False, None
+        self._record = record
+        if skipped or self._line_due(step) or not _KEEP.isdisjoint(record):
             self._write(record)
+
+    def pass_over(
+        self, step: int, eta: float | None, loss: float | None, gradient: str, grad_sq: float | None
+    ) -> None:
+        """`take` of a step of which nothing else is known, in a fraction of the time. Not where `wants` says that more is to be done."""
+        if step != self.last_step + 1 and self.steps > 0:
+            self._missed(step)
+        self.last_step = step
+        self.steps += 1
+        if loss is not None:
+            if math.isfinite(loss):
+                self.loss_sum.add(loss)
+            elif self.first_nonfinite < 0:
+                self.first_nonfinite = step
+        if eta is not None and math.isfinite(eta):
+            self.eta_sum.add(eta)
+        if grad_sq is not None and grad_sq > self.maxima.get("grad_sq", -math.inf):
+            self.maxima["grad_sq"] = grad_sq
+        for track in self.tracks.values():
+            track.skip(step)
+        self.step_tally.see(loss, eta)
+        self._recorded = False
+        self._passed = (step, loss, eta, gradient, grad_sq)
+
+    def wants(self, step: int) -> bool:
+        """Whether a step has to go through `take` even if only its loss, step size and gradient norm are known."""
+        return self._full_batch or self._wanted(step)
+
+    def written(self, step: int) -> None:
+        """The weights were written to before this step by something other than the optimizer, where no step is compared."""
+        if self.first_written < 0:
+            self.first_written = step
 
     def close(
         self,
@@ -225,14 +282,23 @@ class Ledger:
 
     # --- sums ---
 
+    def _missed(self, step: int) -> None:
+        """Steps before this one were not observed."""
+        if self.first_missed < 0:
+            self.first_missed = step
+        for track in self.tracks.values():
+            track.restart()
+
     def _add(self, record: dict[str, Any], eta: float | None, skipped: bool) -> None:
         step = record["step"]
         if skipped:
             self.skipped += 1
             self._arrive(step, record)
             for track in self.tracks.values():
-                if math.isfinite(track.last_sq):
-                    track.pending = (0.0, 0.0)
+                if track.here:
+                    track.pending = (0.0, 0.0, None)
+                else:
+                    track.skip(step)
             return
         self.steps += 1
         loss = record["loss"]
@@ -243,13 +309,15 @@ class Ledger:
                 self.first_nonfinite = step
         if eta is not None and math.isfinite(eta):
             self.eta_sum.add(eta)
-        for key in ("secant_smoothness", "descent_smoothness", "grad_sq"):
-            value = record.get(key)
-            if value is not None and value > self.maxima.get(key, -math.inf):
-                self.maxima[key] = value
-        self._arrive(step, record)
+        for key in _MAXIMA:
+            if key in record:
+                value = record[key]
+                if value is not None and value > self.maxima.get(key, -math.inf):
+                    self.maxima[key] = value
+        if "dist_sq" in record:
+            self._arrive(step, record)
         self._leave(step, record, eta)
-        self.step_tally.add(record, eta, bool(self.meta.get("full_batch")), self.form or "sgd")
+        self.step_tally.add(record, eta, self._full_batch, self.form or "sgd")
         self._watch(record, eta)
 
     def _arrive(self, step: int, record: dict[str, Any]) -> None:
@@ -263,10 +331,11 @@ class Ledger:
 
     def _leave(self, step: int, record: dict[str, Any], eta: float | None) -> None:
         """Add the step to the ledger, in the form fixed by the first one: the update itself, or ``eta d``."""
-        if not (self.due("update", step) and self.due("inner-product", step)):
+        if not (self._update_due(step) and self._inner_due(step)):
             for track in self.tracks.values():
-                track.skip()
+                track.skip(step)
             return
+        drops = record.get("drop") or {}
         square, inner = record.get("update_sq"), record.get("grad_w_minus_v") or {}
         grad_sq = record.get("grad_sq")
         if self.form is None:
@@ -280,35 +349,38 @@ class Ledger:
             eta_inner = eta * g if eta is not None and g is not None else math.nan
             dot = (record.get("update_dot") or {}).get(c) if self.form == "update" else eta_inner
             finite = square is not None and dot is not None and math.isfinite(square + dot)
-            if finite and math.isfinite(track.last_sq):
-                track.leave(dot, square, eta_inner)
+            if finite and track.here:
+                track.leave(dot, square, eta_inner, drops.get(c))
             else:
                 nonfinite = square is not None and dot is not None
-                if nonfinite and self.first_nonfinite < 0 and math.isfinite(track.last_sq):
+                if nonfinite and self.first_nonfinite < 0 and track.here:
                     self.first_nonfinite = step
                 elif not nonfinite and self.first_missed < 0:
                     self.first_missed = step
                 track.restart()
 
     def _watch(self, record: dict[str, Any], eta: float | None) -> None:
-        raw = record.get("raw_grad_w_minus_v") is not None
-        inner = record.get("raw_grad_w_minus_v" if raw else "grad_w_minus_v") or {}
-        grad_sq = record.get("raw_grad_sq" if raw else "grad_sq")
-        if grad_sq is None or "rank-local" in record["gradient"]:
+        if not (self._full_batch or "grad_w_minus_v" in record):
             return
-        clipped = not raw and "clipped" in record["gradient"]
+        raw = record.get("raw_grad_w_minus_v") is not None
+        raw_square = "raw_grad_sq" in record
+        inner = record.get("raw_grad_w_minus_v" if raw else "grad_w_minus_v")
+        grad_sq = record.get("raw_grad_sq" if raw_square else "grad_sq")
+        kind = record["gradient"]
+        # A clipped gradient is not the gradient that a condition speaks of.
+        if grad_sq is None or "rank-local" in kind:
+            return
+        if self._full_batch and (raw_square or "clipped" not in kind):
+            for watch in self._pl:
+                g = lookup(watch.g, record, "")
+                if g is not None:
+                    self.pl_tallies[watch.name].add(record["step"], grad_sq, g - watch.xi, watch.alpha)
+        if inner is None or ("clipped" in kind and not raw):
+            return
         weight = eta
-        if raw and "clipped" in record["gradient"]:
+        if "clipped" in kind:
             weight = eta * record["clip"] if eta is not None and record.get("clip") is not None else None
-        for watch in self.watches:
-            if isinstance(watch, WatchPL):
-                if self.meta.get("full_batch") and not clipped:
-                    g = lookup(watch.g, record, "")
-                    if g is not None:
-                        self.pl_tallies[watch.name].add(record["step"], grad_sq, g - watch.xi, watch.alpha)
-                continue
-            if clipped:
-                continue  # a clipped gradient is not the gradient that the condition speaks of
+        for watch in self._convexity:
             for c in self.comparators:
                 g, h = lookup(watch.g, record, c), lookup(watch.h, record, c)
                 if g is None or h is None or c not in inner:
@@ -323,8 +395,7 @@ class Ledger:
     def _write(self, record: dict[str, Any]) -> None:
         self._recorded = True
         line = record
-        # Often enough that a killed run loses less than 1% of its sums.
-        if record["step"] >= 1.01 * self._totals_at or self._closing:
+        if record["step"] >= _TOTALS * self._totals_at or self._closing:
             self._totals_at = record["step"] + 1
             line = {**record, "totals": self.totals()}
         if self.writer is not None:

@@ -87,10 +87,14 @@ def run_facts(header: dict[str, Any], totals: dict[str, Any]) -> RunFacts:
         why = "no single step size was recorded"
     elif taken["eta_min"] != taken["eta_max"]:
         why = f"the step size varied between {taken['eta_min']:.4g} and {taken['eta_max']:.4g}"
-    elif totals["form"] == "update" and not (
-        taken["departure"] <= 10 * tolerance and taken["compared"] == steps
-    ):
+    elif totals["form"] == "update" and not taken["departure"] <= 10 * tolerance:
         why = "the steps taken were not eta times the gradient seen (momentum, Adam, weight decay, clipping or several step sizes)"
+    elif totals["form"] == "update" and taken["compared"] != steps:
+        why = f"the step taken was compared with eta times the gradient at {taken['compared']:,} of {steps:,} steps only (record update at every step)"
+    elif broken := [c for c, track in totals["tracks"].items() if track["status"] == "FALSIFIED"]:
+        why = f"the ledger against {broken[0]} does not add up: something else moved the weights"
+    elif totals["form"] == "sgd" and totals.get("first_written", -1) >= 0:
+        why = f"something other than the optimizer wrote to the weights before step {totals['first_written']:,}, between steps that were not compared"
     elif totals["first_missed"] >= 0:
         why = f"steps were missed before step {totals['first_missed']:,}"
     elif totals["skipped"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol, final
 
@@ -92,6 +93,32 @@ class Thinned:
 
 @final
 @dataclass(frozen=True)
+class Opening:
+    """Each of the first ``steps`` steps, afterwards what another schedule says.
+
+    Attributes:
+        steps: a whole number >= 1.
+        then: a schedule.
+    """
+
+    steps: int
+    then: Schedule
+
+    def __post_init__(self) -> None:
+        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
+            raise InvalidInputError("steps", self.steps, "a whole number of steps >= 1", "Try Opening(32, Every(10)).")  # fmt: skip
+        check_schedule("then", self.then)
+
+    def due(self, step: int) -> bool:
+        """See the class."""
+        return step < self.steps or self.then.due(step)
+
+    def __str__(self) -> str:
+        return f"each of the first {self.steps} steps, then {self.then}"
+
+
+@final
+@dataclass(frozen=True)
 class Never:
     """Not recorded."""
 
@@ -101,6 +128,37 @@ class Never:
 
     def __str__(self) -> str:
         return "never"
+
+
+@final
+class Together:
+    """Whether any of several schedules is due. Remembers when that is next, so that asking in order costs one comparison a step.
+
+    Args:
+        schedules: any number; they are pure functions of the step, which is what allows to look ahead.
+    """
+
+    AHEAD = 64
+
+    def __init__(self, schedules: Iterable[Schedule]) -> None:
+        self.schedules: list[Schedule] = []
+        for s in schedules:
+            if not isinstance(s, Never) and s not in self.schedules:
+                self.schedules.append(s)
+        self._first, self._next = 0, 0
+
+    def __call__(self, step: int) -> bool:
+        """Whether one is due at this step."""
+        if self._first <= step < self._next:
+            return False
+        if any(s.due(step) for s in self.schedules):
+            return True
+        # Not due here: look for the next step that is.
+        last = step + 1
+        while last < step + self.AHEAD and not any(s.due(last) for s in self.schedules):
+            last += 1
+        self._first, self._next = step, last
+        return False
 
 
 def check_schedule(what: str, value: object) -> Schedule:

@@ -11,8 +11,8 @@ from .sums import RunningSum
 if TYPE_CHECKING:
     from .ledger import Ledger
 
-VERSION = 1
-_PLAIN = ("form", "steps", "skipped", "last_step", "first_missed", "first_nonfinite")
+VERSION = 2
+_PLAIN = ("form", "steps", "skipped", "last_step", "first_missed", "first_nonfinite", "first_written")
 _SUMS = ("eta_sum", "loss_sum")
 
 
@@ -40,6 +40,7 @@ def totals(ledger: Ledger) -> dict[str, Any]:
         "form": ledger.form,
         "first_missed": ledger.first_missed,
         "first_nonfinite": ledger.first_nonfinite,
+        "first_written": ledger.first_written,
         "maxima": dict(ledger.maxima),
         "taken": ledger.step_tally.summary(),
         "tracks": {c: t.summary(form) for c, t in ledger.tracks.items()},

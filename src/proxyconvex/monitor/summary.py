@@ -216,6 +216,16 @@ def _notes(log: RunLog, totals: dict[str, Any], full_batch: bool) -> list[str]:
         notes.append(
             f"Steps were missed before step {totals['first_missed']:,}: the ledger started again there."
         )
+    tracks = totals["tracks"].values()
+    if totals["form"] == "sgd" and any(t.get("unmeasured") and t["checks"] for t in tracks):
+        notes.append(
+            "Steps at which the ledger was not compared are taken for eta times the recorded gradient, as the optimizer's rule says."
+        )
+    if totals.get("first_written", -1) >= 0:
+        notes.append(
+            f"Before step {totals['first_written']:,} something other than the optimizer wrote to the weights, between steps that the ledger does not "
+            "compare. Record inner-product, distance and update at every step to see whether they changed."
+        )
     if totals["first_nonfinite"] >= 0:
         notes.append(f"From step {totals['first_nonfinite']:,} on some values were not finite.")
     if log.torn:

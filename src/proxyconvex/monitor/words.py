@@ -57,8 +57,11 @@ def plain_lines(s: Summary) -> list[str]:
     g_of = lambda name: watches_of(s.log.header)[name].g  # noqa: E731 - a name for a look-up
     for c, track in t["tracks"].items():
         if track["status"] == "HOLDS":
+            rest = ": nothing else moved them."
+            if track.get("unmeasured"):
+                rest = f" at the {track['checks']:,} steps that were compared."
             lines.append(
-                f"Measured against v = {c}, the recorded steps explain where the weights went, to rounding: nothing else moved them."
+                f"Measured against v = {c}, the recorded steps explain where the weights went, to rounding{rest}"
             )
         elif track["status"] == "FALSIFIED":
             lines.append(

@@ -106,6 +106,7 @@ def _verdict(s: Summary) -> dict[str, str]:
         return {"state": "bad", "label": "Not finite", "headline": headline, "sentence": sentence}
     going = "" if s.log.ended is not None else " The log has no end: the run is going on or was killed."
     if all(track["status"] == "HOLDS" for track in t["tracks"].values()):
+        every = not any(track.get("unmeasured") for track in t["tracks"].values())
         held = [f for f in s.findings if f.evidence is Evidence.ON_TRACE and f.status.name == "HOLDS"]
         what = (
             f" {len(held)} watched condition{'s' if len(held) > 1 else ''} held at every step that recorded it."
@@ -115,7 +116,7 @@ def _verdict(s: Summary) -> dict[str, str]:
         return {
             "state": "good",
             "label": "Ledger adds up",
-            "headline": "The record adds up at every step.",
+            "headline": f"The record adds up at every step{'' if every else ' that was compared'}.",
             "sentence": f"{sentence}{what}{going}",
         }
     first = next(iter(t["tracks"].values()))

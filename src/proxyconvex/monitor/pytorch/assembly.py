@@ -13,7 +13,7 @@ from ..ledger import Ledger
 from .comparators import resolve, trained_parameters
 from .distributed import Exchange
 from .settings import weight_unit
-from .steps import Recorder, takes_plain_steps
+from .steps import Due, Recorder, takes_plain_steps
 from .vector import ParameterVector
 
 
@@ -95,4 +95,4 @@ def assemble(
         **rounding,
         **ledger,
     )
-    return Recorder(vector, book, exchange, plain)
+    return Recorder(vector, book, exchange, plain, Due(ledger["preset"]))

@@ -62,11 +62,8 @@ class Exchange:
         self.ranks = dist.get_world_size() if self.kind in ("ddp", "fsdp") else 1
         self.several = self.kind in ("ddp", "fsdp")
         self.writer = self.kind == "single" or dist.get_rank() == 0
-
-    @property
-    def label(self) -> str:
-        """What the gradient's label says about ranks."""
-        return {"single": "", "ddp": "global", "fsdp": "global", "rank-local": "rank-local"}[self.kind]
+        # What the gradient's label says about ranks.
+        self.label = {"single": "", "ddp": "global", "fsdp": "global", "rank-local": "rank-local"}[self.kind]
 
     def whole(self, sums: np.ndarray) -> np.ndarray:
         """Sums of whole vectors from those of this rank's shards, shape [..., ways of sharding, columns] -> [..., columns]."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import weakref
 from collections.abc import Callable, Iterable, Mapping
@@ -10,26 +11,27 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from torch.optim.optimizer import register_optimizer_step_pre_hook
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from ...core.errors import InvalidInputError
 from ...core.evidence import Verdict
 from ..conditions import Watch
+from ..intake import checked_gradient
 from ..ledger import Ledger
 from ..log import Sink
+from ..schedule import Every, Never, Together
 from . import hooks
 from .assembly import assemble, is_word, torch_optimizer
 from .average import AverageResult, RunningAverage
 from .comparators import named_sources, resolve, trained_parameters, unwrap
 from .distributed import kind_of, scalar
 from .functional import Forward
+from .halves import Short
 from .passes import Passes
 from .probing import DONE, Probing, now
 from .proxies import Proxies
 from .settings import schedules
 from .steps import Recorder, Seen
-
-_NOTHING: list[list[float]] = [[]]
 
 
 class TorchMonitor:
@@ -100,6 +102,10 @@ class TorchMonitor:
             if not isinstance(source, str) or source not in ("init", "average"):
                 resolve(source, trained)
         self.schedules = schedules(preset, schedule)
+        if any(is_word(s, "average") for s in self.sources.values()):
+            # The average is known at the end only: its sums need every step.
+            self.schedules |= dict.fromkeys(("inner-product", "distance", "update"), Every(1))
+        self._probes = [q for q in DONE if not isinstance(self.schedules[q], Never)]
         self.proxies = Proxies(loss_name, proxies or {}, ranks=kind_of(model) != "single")
         self.forward, self.probe = forward, probe
         self._options: dict[str, Any] = {"watches": tuple(watches), "sinks": tuple(sinks)}
@@ -112,11 +118,15 @@ class TorchMonitor:
         self.meta |= dict(meta or {})
         self.step = 0
         self.recorder: Recorder | None = None
+        self._main: Any = None
+        self._counted: list[Any] = []
+        self._due_parts = Together([self.schedules["half-batch"]])
         self._optimizers: list[Any] = []
         self._owned: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
         self._handles: list[Any] = []
         self._saved: Mapping[str, Any] | None = None
         self._passes = Passes()
+        self._versions: list[int] | None = None
         self._average: RunningAverage | None = None
         self._probing: Probing | None = None
         self._early: Any = None
@@ -146,6 +156,7 @@ class TorchMonitor:
         self._optimizers += inside
         self._build()
         self._handles += [o.register_step_pre_hook(self._before_step) for o in inside]
+        self._handles += [o.register_step_post_hook(self._after_step) for o in inside]
         hooks.listen(self)
         return self
 
@@ -153,6 +164,7 @@ class TorchMonitor:
         self._open()
         if not self._handles:
             self._handles.append(register_optimizer_step_pre_hook(self._before_step))
+            self._handles.append(register_optimizer_step_post_hook(self._after_step))
             hooks.listen(self)
         return self
 
@@ -190,11 +202,11 @@ class TorchMonitor:
                 "Put `with monitor:` around the whole run, or use monitor.attach(optimizer) and monitor.close().",
             )  # fmt: skip
 
-    def _build(self) -> None:
+    def _build(self) -> Recorder:
         """Fix the vector, at the first step (or when attached): ``w_0`` and the parameters that the optimizers update."""
         if self.recorder is not None:
-            return
-        self.recorder = assemble(
+            return self.recorder
+        self.recorder = recorder = assemble(
             self.model,
             self._optimizers,
             self.sources,
@@ -205,16 +217,19 @@ class TorchMonitor:
             preset=self.schedules,
             **self._options,
         )
-        vector, exchange = self.recorder.vector, self.recorder.exchange
-        self.recorder.also_average(self.proxies.names)
-        self._probing = Probing(self.recorder, self.model, self.forward, self.probe)
+        vector, exchange = recorder.vector, recorder.exchange
+        recorder.also_average(self.proxies.names)
+        self._main = self._optimizers[0]
+        self._counted = vector.params if recorder.plain and vector.plain else []
+        self._probing = Probing(recorder, self.model, self.forward, self.probe)
         self._passes.watch(vector.params, exchange.kind)
         if any(is_word(s, "average") for s in self.sources.values()):
             self._average = RunningAverage(vector)
         if self._saved:
-            self.ledger.load_state_dict(self._saved["ledger"])
+            recorder.ledger.load_state_dict(self._saved["ledger"])
             if self._average is not None and "average" in self._saved:
                 self._average.restore(self._saved["average"])
+        return recorder
 
     # -- what torch tells ---------------------------------------------------------------------------------------------
 
@@ -232,7 +247,7 @@ class TorchMonitor:
         return known
 
     def _before_step(self, optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if not self._owns(optimizer):
+        if optimizer is not self._main and not self._owns(optimizer):
             return None
         closure = kwargs.get("closure") or (args[1] if len(args) > 1 else None)
         if not callable(closure):
@@ -243,6 +258,11 @@ class TorchMonitor:
             kwargs,
             hooks.around_first(closure, self._passes.restart, lambda loss: self._evaluated(optimizer, loss)),
         )
+
+    def _after_step(self, optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Between here and the next call nothing but other code writes to the weights; torch counts writes in place."""
+        if optimizer is self._main and self._counted:
+            self._versions = [p._version for p in self._counted]
 
     def _evaluated(self, optimizer: Any, loss: Any) -> None:
         """A closure was evaluated for the first time in a step: at ``w_t``."""
@@ -283,35 +303,35 @@ class TorchMonitor:
 
     def _arrive(self, optimizer: Any, skipped: bool = False) -> None:
         """``w_t`` and the gradient are here, the step is not."""
-        self._arrived = True
-        self._build()
-        assert self.recorder is not None
-        found, scale = getattr(optimizer, "found_inf", None), getattr(optimizer, "grad_scale", None)
-        skipped = skipped or (found is not None and scalar(found) > 0)
-        factor = 1.0 if scale is None else scalar(scale)
-        self._before_measuring()
-        step = self.step
+        recorder = self.recorder or self._build()
+        # A scaler leaves these two only while an optimizer that unscales inside its step is called.
+        own, factor = vars(optimizer), 1.0
+        if "found_inf" in own or "grad_scale" in own:
+            found, scale = own.get("found_inf"), own.get("grad_scale")
+            skipped = skipped or (found is not None and scalar(found) > 0)
+            factor = 1.0 if scale is None else scalar(scale)
+        accumulated = self._passes.count(len(self._losses)) > 1
+        label = _label(self._clipped, accumulated, recorder.exchange.label)
+        short = (
+            self._before_measuring(label == "raw" and factor == 1.0 and not skipped) if self._probes else None
+        )
+        step, before, passes, losses = self.step, recorder.waiting, self._passes, self._losses
+        if (
+            self._versions is not None and before is not None and not before.judged
+            and self._versions != [p._version for p in self._counted]
+        ):  # fmt: skip
+            recorder.ledger.written(step)
         seen = Seen(
-            step, [float(g["lr"]) for g in optimizer.param_groups], self._label(), _NOTHING, losses=self._losses,
-            scale=factor, clip=self._clip, skipped=skipped, means=self._means, extra=self._extra, parts=self._passes.take(),
+            step, [float(g["lr"]) for g in optimizer.param_groups], label, losses, factor, self._clip, skipped,
+            self._means, self._extra, passes.take() if passes.asked else None, short,
         )  # fmt: skip
         if self._average is not None and not skipped:
             self._average.add()
-        self.recorder.arrive(seen, gradient=not skipped)
+        recorder.arrive(seen, gradient=not skipped)
         self._clear()
         self._arrived = True
         self.step = step + 1
-        self._passes.begin(self.recorder.ledger.due("half-batch", self.step))
-
-    def _label(self) -> str:
-        assert self.recorder is not None
-        ranks = self.recorder.exchange.label
-        parts = [
-            "clipped" if self._clipped else "raw",
-            "accumulated" if self._passes.count(len(self._losses)) > 1 else "",
-            ranks,
-        ]
-        return "+".join(p for p in parts if p)
+        passes.begin(self._due_parts(self.step))
 
     # -- what the loop may tell ---------------------------------------------------------------------------------------
 
@@ -320,7 +340,12 @@ class TorchMonitor:
 
         Several calls before a step are added, as their gradients are. With a scaler pass the loss before ``scaler.scale``.
         """
-        self._losses.append(loss.detach() if isinstance(loss, Tensor) else loss)
+        # What waits to be read must not change with the loop's own tensor.
+        if type(loss) is Tensor and loss.is_cpu:
+            loss = loss.item()
+        elif isinstance(loss, Tensor):
+            loss = loss.detach().clone()
+        self._losses.append(loss)
 
     def outputs(self, outputs: Tensor, targets: Any) -> None:
         """Outputs and targets of this step, for proxies (|loss'|, margins, error, your own); done when the schedule says so."""
@@ -342,8 +367,10 @@ class TorchMonitor:
             targets: passed on to ``loss_fn``; tensors with one row for each of the inputs'.
             loss_fn: ``loss_fn(outputs, targets)``, the mean loss; the tangent loss bounds only losses convex in the outputs.
         """
-        wanted = [q for q in DONE if self.due(q)]
-        if not wanted or self._given:
+        if not self._probes or self._given:
+            return
+        wanted = [q for q in self._probes if self.due(q)]
+        if not wanted:
             return
         self._given = True
         if self.recorder is None and not self._optimizers:
@@ -358,25 +385,30 @@ class TorchMonitor:
         self._means |= found[0]
         self._extra |= found[1]
 
-    def _before_measuring(self) -> None:
-        """What has to be evaluated at ``w_t`` before the step is measured."""
+    def _before_measuring(self, usable: bool) -> Short | None:
+        """What has to be evaluated at ``w_t`` before the step is measured; ``usable``: see `Halves.finish`."""
         assert self._probing is not None
         self._probing.secant(self.step)
         if self._early is not None:
-            self._take(self._probing.late([q for q in DONE if self.due(q)], self.step, self._early))
+            self._take(self._probing.late([q for q in self._probes if self.due(q)], self.step, self._early))
             self._early = None
+        found, short = self._probing.finish(self.step, usable)
+        self._extra |= found
+        return short
 
     # -- what it says -------------------------------------------------------------------------------------------------
 
     @property
     def ledger(self) -> Ledger:
-        """The ledger with everything up to the last completed step.
+        """The ledger with everything up to the last completed step (in a distributed run: that the ranks have exchanged).
 
         Raises:
             InvalidInputError: before the first step.
         """
         if self.recorder is None:
             raise InvalidInputError("monitor", "no step yet", "a monitor that has seen a step")
+        if not self.recorder.exchange.several:
+            self.recorder.flush()
         return self.recorder.ledger
 
     def verdict(self, comparator: str | None = None) -> Verdict:
@@ -418,3 +450,10 @@ class TorchMonitor:
             raise InvalidInputError("state", f"step {self.step}", "a monitor that has not seen a step yet")
         self.step = int(state["step"])
         self._saved = state if state["ledger"] is not None else None
+
+
+@functools.cache
+def _label(clipped: bool, accumulated: bool, ranks: str) -> str:
+    """Which gradient a record is of, see `Ledger.observe`."""
+    parts = ["clipped" if clipped else "raw", "accumulated" if accumulated else "", ranks]
+    return checked_gradient("+".join(p for p in parts if p))

@@ -43,13 +43,20 @@ class Passes:
 
     def begin(self, parts: bool = False) -> None:
         """A new step starts; ``parts`` asks for the norms of its passes, if it has several or other ranks have theirs."""
-        self.last, self.seen = max(self.seen, 1), 0
+        self.last, self.seen = self.seen or 1, 0
+        if not (parts or self._handles):
+            return
         self._squares, self.scale = [], 1.0
         wanted = parts and (self.last > 1 or self.ranks)
         if wanted and not self._handles:
             self._handles = [p.register_hook(self._add) for p in self._params]
         elif not wanted and self._handles:
             self._release()
+
+    @property
+    def asked(self) -> bool:
+        """Whether the norms of this step's passes are taken."""
+        return bool(self._handles)
 
     def restart(self) -> None:
         """Forget passes made so far (an optimizer evaluates its closure anew)."""

@@ -11,7 +11,7 @@ import torch
 from scipy.optimize import nnls
 from torch import Tensor
 
-from .functional import Functional, inner, random_state, rows_of, split_batch
+from .functional import Functional, inner, random_state
 
 Loss = Callable[[Tensor, Any], Tensor]
 # Largest stored Jacobian of the probe set, in entries (256 MiB of float32), and its largest number of rows.
@@ -65,27 +65,6 @@ def tangent_loss(
             tangent[label] = float(loss_fn(out + slope, targets))
             product[label] = -inner([derivative], [slope])
     return {"tangent_loss": tangent, "probe_loss": loss, "probe_inner": product}
-
-
-def half_batches(model: Functional, inputs: Any, targets: Any, loss_fn: Loss) -> dict[str, float]:
-    """Gradients of the mean loss on two halves of the batch: ``E <g_1, g_2> = ||grad f||^2`` for independent rows.
-
-    With an odd number of rows the last one is left out. Dropout draws its masks anew on each half.
-    """
-    n = rows_of(inputs) // 2
-    if n < 1:
-        return {}
-    grads = []
-    for start in (0, n):
-        part = split_batch(inputs, start, start + n), split_batch(targets, start, start + n)
-        grads.append(model.gradient(*part, loss_fn)[1])
-    squares = [inner(g, g) for g in grads]
-    return {
-        "parts": 2.0,
-        "parts_total_sq": sum(squares) + 2 * inner(grads[0], grads[1]),
-        "parts_sum_sq": sum(squares),
-        "part_size": float(n),
-    }
 
 
 def keep_for_secant(model: Functional, inputs: Any, targets: Any, loss_fn: Loss, step: int) -> Batch:

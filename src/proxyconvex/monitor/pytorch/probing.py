@@ -6,6 +6,7 @@ from typing import Any, final
 
 from . import probes
 from .functional import Forward, Functional, random_state, set_random_state, untouched_random_state
+from .halves import Halves, Short
 from .steps import Recorder
 
 DONE = ("tangent-loss", "half-batch", "smoothness", "tangent-margin")
@@ -28,6 +29,7 @@ class Probing:
         self.model = Functional(model, recorder.vector.names, forward) if kind != "fsdp" else None
         # The norm of a mean gradient over ranks is not the mean of norms: those two are for one process.
         self.alone = kind == "single"
+        self.halves = Halves(self.model) if self.model is not None and self.alone else None
         self.kept: probes.Batch | None = None
 
     def run(
@@ -38,15 +40,17 @@ class Probing:
         extra: dict[str, Any] = {}
         if self.model is None:
             return means, extra
+        self.model.first.clear()
         self.secant(step)
         if "tangent-loss" in wanted:
             vector = self.recorder.vector
             references = {c: vector.reference(c) for c in self.recorder.comparators}
             means |= probes.tangent_loss(self.model, *batch, references)
-        if "half-batch" in wanted and self.alone:
-            extra |= probes.half_batches(self.model, *batch)
+        if "half-batch" in wanted and self.halves is not None:
+            extra |= self.halves.start(step, batch, "tangent-loss" in wanted)
         if "smoothness" in wanted and self.alone:
             self.kept = probes.keep_for_secant(self.model, *batch, step)
+        self.model.first.clear()
         if "tangent-margin" in wanted and self.probe is not None:
             extra |= probes.tangent_kernel(self.model, *self.probe)
         return means, extra
@@ -60,6 +64,10 @@ class Probing:
         with untouched_random_state(self.model.device):
             set_random_state(batch[3], self.model.device)
             return self.run(wanted, step, batch[:3])
+
+    def finish(self, step: int, usable: bool) -> tuple[dict[str, float], Short | None]:
+        """At the step's hook, see `Halves.finish`."""
+        return ({}, None) if self.halves is None else self.halves.finish(step, usable)
 
     def secant(self, step: int) -> None:
         """At ``w_{t+1}``: smoothness on the batch kept at ``w_t``, added to the record of step t."""

@@ -9,11 +9,19 @@ import torch
 
 from ...core.errors import InvalidInputError
 from ..quantity import CATALOGUE
-from ..schedule import PRESETS, Never, Schedule, check_schedule
+from ..schedule import PRESETS, Every, Never, Opening, Schedule, Thinned, check_schedule
 from .vector import ParameterVector
 
+# Each of the first steps is measured in full. Afterwards the products with w - v are formed once in EVERY steps, the step taken is
+# compared with the ledger once in COMPARE, and lines of the log are written for steps that have the products.
+FIRST, EVERY, COMPARE = 32, 10, 50
+_SPARSE: dict[str, Any] = {
+    **dict.fromkeys(("inner-product", "distance", "proxies"), Opening(FIRST, Every(EVERY))),
+    "update": Opening(FIRST, Every(COMPARE)),
+    "record": Opening(FIRST, Thinned(EVERY, 300)),
+}
 # A second gradient of the whole batch at two points: a tenth of the other extra passes of "standard".
-_TORCH: dict[str, dict[str, Any]] = {"standard": {"smoothness": 100}}
+_TORCH: dict[str, dict[str, Any]] = {"light": _SPARSE, "standard": {**_SPARSE, "smoothness": 100}}
 
 
 def schedules(preset: str | Mapping[str, Any], overrides: Mapping[str, Any] | None) -> dict[str, Schedule]:

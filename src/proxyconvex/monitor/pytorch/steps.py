@@ -1,32 +1,62 @@
 """From what the hooks see to the ledger: one `Seen` a step, completed when the next one arrives.
 
-At the call of ``optimizer.step`` the gradient and ``w_t`` are there, the step is not yet. So each step is measured in one pass
-over memory at that moment, and the step before it is completed from the same pass: ``u = w_t - w_{t-1}`` as it really was, whatever
-moved the weights. Plain SGD (no momentum, no weight decay, one step size) takes the step ``eta g`` up to the rounding of the
-weights; then only ``g`` and ``||w - v||^2`` are measured at every step, and the real ``u`` once in `CHECK_EVERY` steps. The identity T7
-is not made empty by that: its other side, the distances, is measured directly at every step.
+At the call of ``optimizer.step`` the gradient and ``w_t`` are there, the step is not yet. Where the step taken is due (it is *judged*),
+``w_t`` is kept, and at the next hook ``u = w_t - w_{t+1}`` is formed from the stored weights, whatever moved them. Where neighbouring
+steps are both looked at, one pass over memory serves both. Where no products with ``w - v`` are due, nothing but ``||g||^2`` is read.
+
+Plain SGD (no momentum, no weight decay, one step size) takes the step ``eta g`` up to the rounding of the weights, so its ledger sums
+``eta <g, w - v>`` and ``eta^2 ||g||^2`` and compares them with what the weights really did: with the distances where the next step is
+judged as well (``u`` then only once in `CHECK_EVERY`), else with ``u`` itself.
+
+Scalars stay where they were computed and are read a block at a time: after `FLUSH_EVERY` steps, after `FLUSH_SECONDS`, or when
+somebody asks.
 """
 
 from __future__ import annotations
 
 import math
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, final
 
 import numpy as np
 import torch
 
+from ..intake import single
 from ..ledger import Ledger
+from ..schedule import Schedule, Together
 from .distributed import Exchange, scalar
+from .halves import Short
+from .reading import Reading, numbers, read
 from .vector import ParameterVector
 
 CHECK_EVERY = 10
-# Distributed runs exchange the sums of this many steps at once.
-FLUSH_EVERY = 16
+# Steps and seconds after which what was read is handed to the ledger; distributed runs go by steps alone, the same on all ranks.
+FLUSH_EVERY, FLUSH_SECONDS = 16, 1.0
+_SQUARE = ("gradient-norm", "half-batch")
+_WHOLE = ("inner-product", "distance", "update", "tangent-loss")
 
 
 @final
-@dataclass
+class Due:
+    """What a step's hook has to measure, from the schedules alone.
+
+    Attributes:
+        square: step -> whether ``||g||^2`` is due by itself.
+        whole: step -> whether products with ``w - v`` are due.
+        update: step -> whether the step taken is due.
+    """
+
+    def __init__(self, schedules: Mapping[str, Schedule]) -> None:
+        self.square, self.whole, self.update = (
+            Together(schedules[n] for n in names if n in schedules)
+            for names in (_SQUARE, _WHOLE, ("update",))
+        )
+
+
+@final
+@dataclass(slots=True)
 class Seen:
     """One step as far as it was seen.
 
@@ -34,21 +64,24 @@ class Seen:
         step: its number.
         eta: step size of each parameter group.
         gradient: what the recorded gradient is, see `Ledger.observe`.
-        sums: inner products at ``w_t``: for each way of sharding its columns, see `ParameterVector.sums`.
-        update: those of the step taken from ``w_t``, measured at the next; None if the step is ``eta g``.
         losses: tensors whose sum is the loss.
         scale: the gradients were this many times too large (loss scaling).
         clip: norm before clipping, maximum and kind of norm.
         skipped: no step was taken.
         means, extra: further values; ``means`` are averaged over ranks.
         parts: number of gradients that were added up on this rank, and the sum of their squared norms.
+        short: half-batch gradients by the short way, see `halves`.
+        whole: its products with ``w - v`` are recorded.
+        judged: the step taken is compared with the record.
+        kept: the weights it left from are kept, so that the step taken can be formed.
+        count: reference points whose distance is recorded.
+        here: sums at ``w_t``; for each way of sharding its columns, see `ParameterVector.sums`.
+        after: sums at ``w_{t+1}``, with those of the step taken.
     """
 
     step: int
     eta: list[float]
     gradient: str
-    sums: list[list[float]]
-    update: list[list[float]] | None = None
     losses: list[Any] = field(default_factory=list)
     scale: float = 1.0
     clip: tuple[Any, float, float] | None = None
@@ -56,7 +89,13 @@ class Seen:
     means: dict[str, Any] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
     parts: tuple[int, list[Any]] | None = None
-    measured: bool = False
+    short: Short | None = None
+    whole: bool = False
+    judged: bool = False
+    kept: bool = False
+    count: int = 0
+    here: Reading | None = None
+    after: Reading | None = None
 
 
 def takes_plain_steps(optimizer: Any) -> bool:
@@ -83,46 +122,72 @@ class Recorder:
         ledger: of this rank; only rank 0's writes.
         exchange: how ranks are combined.
         plain: whether the optimizer takes plain steps.
-        start_every: the distance to ``w_0`` is measured once in this many steps if no comparator is ``w_0``.
+        due: what is measured when.
+        start_every: where all steps are measured, the distance to ``w_0`` is once in this many steps if no comparator is ``w_0``.
     """
 
     def __init__(
-        self, vector: ParameterVector, ledger: Ledger, exchange: Exchange, plain: bool, start_every: int = 10
+        self,
+        vector: ParameterVector,
+        ledger: Ledger,
+        exchange: Exchange,
+        plain: bool,
+        due: Due,
+        start_every: int = 10,
     ) -> None:
-        self.vector, self.ledger, self.exchange, self.plain = vector, ledger, exchange, plain
+        self.vector, self.ledger, self.exchange, self.plain, self.due = vector, ledger, exchange, plain, due
         self.start_every = start_every
         self.comparators = list(ledger.comparators)
         self.start = vector.labels.index("init")
         self.waiting: Seen | None = None
         self.buffer: list[Seen] = []
-        self._kept = False
         self._mean_keys: list[str] = []
+        self._late = time.monotonic() + FLUSH_SECONDS
 
     # -- measuring ----------------------------------------------------------------------------------------------------
 
-    def arrive(self, seen: Seen, *, gradient: bool = True) -> Seen:
+    def arrive(self, seen: Seen, *, gradient: bool = True) -> None:
         """Measure at ``w_t``; complete and hand on the step before."""
-        check = not self.plain or seen.step % CHECK_EVERY == 0
-        seen.sums = self._measure(with_start=seen.step % self.start_every == 0, gradient=gradient, keep=check)
-        self._hand_on()
+        step, before = seen.step, self.waiting
+        seen.whole = self.due.whole(step)
+        # After `settle`, a step may have been handed on whose distance at its end is still owed.
+        owed = before.kept if before is not None else any(t.pending for t in self.ledger.tracks.values())
+        if seen.whole or owed:
+            self._measure(seen, before, gradient)
+        elif gradient and self.due.square(step):
+            seen.here = self.vector.squares()
+        if before is not None:
+            self._hand_on(before)
         self.waiting = seen
-        return seen
 
-    def _measure(self, *, with_start: bool, gradient: bool, keep: bool) -> list[list[float]]:
-        count = max(len(self.comparators), self.start + 1 if with_start else 0)
-        update = self.waiting is not None and self._kept and not self.waiting.measured
-        sums = self.vector.sums(count=count, gradient=gradient, update=update, keep=keep)
-        if update and self.waiting is not None:
-            self.waiting.update = sums
-            self.waiting.measured = True
-        self._kept = keep
-        return sums
+    def _measure(self, seen: Seen, before: Seen | None, gradient: bool) -> None:
+        step, whole = seen.step, seen.whole
+        update = before is not None and before.kept
+        seen.judged = self.due.update(step)
+        seen.kept = seen.judged and not (self.plain and self.due.update(step + 1) and step % CHECK_EVERY)
+        # The distance at the end of a step is needed where the step itself is not judged by its own difference.
+        distance = whole or not self.plain
+        count = len(self.comparators)
+        if whole and (step % self.start_every == 0 or not self.due.whole(step - 1)):
+            count = max(count, self.start + 1)
+        gradient = gradient and (whole or self.due.square(step))
+        reading = self.vector.sums(
+            count=count, gradient=gradient, update=update, keep=seen.kept, distance=distance
+        )
+        seen.here = reading
+        seen.count = count if distance else 0
+        if before is not None and update:
+            before.after = reading
 
     def settle(self) -> None:
         """Complete the step that waits, at the weights as they are now, and hand everything to the ledger."""
-        if self.waiting is not None and self._kept and not self.waiting.measured:
-            self._measure(with_start=False, gradient=False, keep=False)
-        self._hand_on()
+        before, self.waiting = self.waiting, None
+        if before is not None:
+            if before.kept:
+                before.after = self.vector.sums(
+                    count=len(self.comparators), gradient=False, update=True, distance=False
+                )
+            self._hand_on(before)
         self.flush()
 
     def finish(self, reason: str, *, exchange: bool = True) -> None:
@@ -135,58 +200,63 @@ class Recorder:
             )
             return
         self.settle()
-        whole = self.exchange.whole(
-            np.array([self.vector.sums(count=len(self.vector.labels), gradient=False)])
-        )[0]
+        sums = self.vector.sums(count=len(self.vector.labels), gradient=False).sums()
+        whole = self.exchange.whole(np.array([sums]))[0]
         self.ledger.close(
             dist_sq={c: float(whole[3 + 3 * i]) for i, c in enumerate(self.comparators)},
             dist0_sq=float(whole[3 + 3 * self.start]),
             reason=reason,
         )
 
-    def _hand_on(self) -> None:
-        if self.waiting is None:
-            return
-        self.buffer.append(self.waiting)
-        self.waiting = None
-        if not self.exchange.several or len(self.buffer) >= FLUSH_EVERY:
+    def _hand_on(self, seen: Seen) -> None:
+        self.buffer.append(seen)
+        late = not self.exchange.several and time.monotonic() > self._late
+        if late or len(self.buffer) >= FLUSH_EVERY:
             self.flush()
 
     # -- handing on ---------------------------------------------------------------------------------------------------
 
     def flush(self) -> None:
-        """Combine the ranks and hand the buffered steps to the ledger."""
+        """Read what was measured, combine the ranks and hand the buffered steps to the ledger."""
         steps, self.buffer = self.buffer, []
+        self._late = time.monotonic() + FLUSH_SECONDS
         if not steps:
             return
-        if not self.exchange.several and len(self.vector.groups) == 1:
-            for seen in steps:
-                self._observe(seen, seen.sums[0], seen.update[0] if seen.update else None, self._means(seen))
+        read(r for seen in steps for r in (seen.here, seen.after))
+        if self.exchange.several or len(self.vector.groups) > 1:
+            self._flush_whole(steps)
             return
+        for seen in steps:
+            if _bare(seen) and not self.ledger.wants(seen.step):
+                self._pass_over(seen)
+                continue
+            here, after = (None if r is None else r.sums()[0] for r in (seen.here, seen.after))
+            self._observe(seen, here, after, _means(seen))
+
+    def _pass_over(self, seen: Seen) -> None:
+        """A step of which only loss, step size and ``||g||^2`` are known."""
+        found, losses = None if seen.here is None else seen.here.found, seen.losses
+        grad_sq = None if found is None else sum(found) / (seen.scale * seen.scale)
+        eta = seen.eta[0] if len(seen.eta) == 1 else single(seen.eta)
+        loss = None
+        if losses:
+            loss = losses[0] if len(losses) == 1 and type(losses[0]) is float else sum(numbers(losses))
+        self.ledger.pass_over(seen.step, seen.eta if eta is None else eta, loss, seen.gradient, grad_sq)
+
+    def _flush_whole(self, steps: list[Seen]) -> None:
+        """The same where sums of shards, or values of ranks, have to be combined first."""
         width = 2 + 3 * len(self.vector.labels)
         table = np.zeros((len(steps), 2, len(self.vector.groups), width))
         for i, seen in enumerate(steps):
-            table[i, 0, :, : len(seen.sums[0])] = seen.sums
-            if seen.update is not None:
-                table[i, 1, :, : len(seen.update[0])] = seen.update
-        whole = self.exchange.whole(table)
-        means = [self._means(seen) for seen in steps]
+            for j, r in enumerate((seen.here, seen.after)):
+                if r is not None:
+                    table[i, j, :, : r.width] = r.sums()
+        whole = self.exchange.whole(table).tolist()
+        means = [_means(seen) for seen in steps]
         if self.exchange.several:
             means = self._average(steps, means)
-        for i, seen in enumerate(steps):
-            here, taken = whole[i].tolist()
-            self._observe(seen, here[: len(seen.sums[0])], taken if seen.update else None, means[i])
-
-    def _means(self, seen: Seen) -> dict[str, float]:
-        out = {"loss": sum(map(scalar, seen.losses))} if seen.losses else {}
-        for key, value in seen.means.items():
-            if isinstance(value, dict):
-                out |= {f"{key}:{c}": scalar(x) for c, x in value.items()}
-            else:
-                out[key] = scalar(value)
-        if seen.parts is not None:
-            out["parts_sum_sq"] = sum(map(scalar, seen.parts[1]))
-        return out
+        for seen, (here, after), mean in zip(steps, whole, means, strict=True):
+            self._observe(seen, here if seen.here else None, after if seen.after else None, mean)
 
     def _average(self, steps: list[Seen], means: list[dict[str, float]]) -> list[dict[str, float]]:
         """Averages over the ranks that have a value; the layout is the same on all of them, whatever they have."""
@@ -216,27 +286,30 @@ class Recorder:
         self._mean_keys = names
 
     def _observe(
-        self, seen: Seen, here: list[float], step: list[float] | None, means: dict[str, float]
+        self, seen: Seen, here: list[float] | None, after: list[float] | None, means: dict[str, float]
     ) -> None:
-        comparators, s = self.comparators, seen.scale
-        dots: dict[str, Any] = {"dist_sq": {c: here[3 + 3 * i] for i, c in enumerate(comparators)}}
-        if len(here) > 3 + 3 * self.start:
-            dots["dist0_sq"] = here[3 + 3 * self.start]
+        eta = seen.eta[0] if len(seen.eta) == 1 else single(seen.eta)
+        record: dict[str, Any] = {
+            "step": seen.step,
+            "loss": means.pop("loss", None),
+            "eta": seen.eta if eta is None else eta,
+            "gradient": seen.gradient,
+        }
+        if here is not None:
+            if seen.count:
+                record["dist_sq"] = {c: here[3 + 3 * i] for i, c in enumerate(self.comparators)}
+                if seen.count > self.start:
+                    record["dist0_sq"] = here[3 + 3 * self.start]
+            if not seen.skipped:
+                self._products(seen, here, after, record)
         extra = seen.extra
-        if not seen.skipped:
-            dots["grad_sq"] = here[0] / (s * s)
-            dots["grad_w_minus_v"] = {c: here[2 + 3 * i] / s for i, c in enumerate(comparators)}
-            self._unclipped(seen, dots)
-            if step is not None:
-                # u in the ledger is w_t - w_{t+1}; the pass formed w_{t+1} - w_t and <., w_{t+1} - v>.
-                square = step[1]
-                taken = {c: square - step[4 + 3 * i] for i, c in enumerate(comparators)}
-                if self.plain:
-                    extra["update_drift"] = _drift(seen.eta[0], dots, square, taken)
-                else:
-                    dots["update_sq"], dots["update_dot"] = square, taken
-            self._parts(seen, dots, means, extra)
-        loss = means.pop("loss", None)
+        if seen.parts is not None and "parts_sum_sq" in means and not seen.skipped:
+            self._parts(seen, record, means.pop("parts_sum_sq"), extra)
+        if seen.short is not None and not seen.skipped:
+            loss = record["loss"]
+            extra |= seen.short.complete(
+                record, means["probe_loss"] if loss is None else loss, _probe(means), numbers
+            )
         for key, value in means.items():
             name, _, c = key.partition(":")
             if c:
@@ -244,44 +317,93 @@ class Recorder:
             elif key != "parts_sum_sq":
                 extra[name] = value
         if "tangent_loss" in extra:
-            _same_forward(extra, loss)
-        self.ledger.observe(
-            seen.step,
-            eta=seen.eta,
-            loss=loss,
-            dots=dots,
-            gradient=seen.gradient,
-            skipped=seen.skipped,
-            extra=extra,
-        )
+            _same_forward(extra, record["loss"])
+        record |= extra
+        if seen.skipped:
+            record["skipped"] = True
+        self.ledger.take(record, eta)
 
-    def _unclipped(self, seen: Seen, dots: dict[str, Any]) -> None:
-        if seen.clip is None:
-            return
-        norm, maximum, kind = seen.clip
-        total = scalar(norm) / seen.scale
-        factor = min(1.0, maximum / (total + 1e-6))
-        if math.isfinite(total) and factor > 0:
-            dots["clip"] = factor
-            dots["raw_grad_sq"] = total * total if kind == 2.0 else dots["grad_sq"] / factor**2
-            dots["raw_grad_w_minus_v"] = {c: x / factor for c, x in dots["grad_w_minus_v"].items()}
-
-    def _parts(
-        self, seen: Seen, dots: dict[str, Any], means: dict[str, float], extra: dict[str, Any]
+    def _products(
+        self, seen: Seen, here: list[float], after: list[float] | None, record: dict[str, Any]
     ) -> None:
-        """Gradients that were added up anyway, of micro-batches or ranks, as parts of a mean."""
-        if seen.parts is None or "parts_sum_sq" not in means:
+        """The squares and inner products of a step that was taken."""
+        s = seen.scale
+        if seen.whole or self.due.square(seen.step):
+            record["grad_sq"] = here[0] / (s * s)
+        if seen.whole:
+            record["grad_w_minus_v"] = {c: here[2 + 3 * i] / s for i, c in enumerate(self.comparators)}
+        if seen.clip is not None:
+            _unclipped(seen.clip, s, record)
+        if after is None:
             return
+        # u in the ledger is w_t - w_{t+1}; the pass formed w_{t+1} - w_t and <., w_{t+1} - v>.
+        square = after[1]
+        taken = {c: square - after[4 + 3 * i] for i, c in enumerate(self.comparators)}
+        if self.plain:
+            record["drop"] = {c: 2 * x - square for c, x in taken.items()}
+            record["update_drift"] = _drift(seen.eta[0], record, square, taken)
+        else:
+            record["update_sq"], record["update_dot"] = square, taken
+
+    def _parts(self, seen: Seen, record: dict[str, Any], sum_sq: float, extra: dict[str, Any]) -> None:
+        """Gradients that were added up anyway, of micro-batches or ranks, as parts of a mean."""
+        assert seen.parts is not None
         each = seen.parts[0]
         ranks = self.exchange.ranks
         parts = each * ranks
-        total = dots.get("raw_grad_sq", dots["grad_sq"])
-        if parts < 2 or (seen.clip is None and "clipped" in seen.gradient):
+        total = record.get("raw_grad_sq", record.get("grad_sq"))
+        if total is None or parts < 2 or (seen.clip is None and "clipped" in seen.gradient):
             return
         extra["parts"] = float(parts)
         extra["parts_total_sq"] = parts**2 * total
         # The mean over ranks of each rank's sum, as a sum over ranks; each part was a share 1/each of a mean.
-        extra["parts_sum_sq"] = ranks * each**2 * means["parts_sum_sq"]
+        extra["parts_sum_sq"] = ranks * each**2 * sum_sq
+
+
+def _probe(means: dict[str, float]) -> dict[str, Any]:
+    """What was found on the batch that was given."""
+    inner = {k.partition(":")[2]: x for k, x in means.items() if k.startswith("probe_inner:")}
+    return {"probe_loss": means["probe_loss"], "probe_inner": inner}
+
+
+def _bare(seen: Seen) -> bool:
+    """Whether nothing but its loss, step size and ``||g||^2`` is recorded."""
+    more = seen.whole or seen.count or seen.skipped or seen.clip or seen.means or seen.extra or seen.parts
+    return not more and (seen.here is None or seen.here.width == 2)
+
+
+def _means(seen: Seen) -> dict[str, float]:
+    """What ranks average, as numbers: the loss, the further values, the squared norms of the parts."""
+    pairs: list[tuple[str, Any]] = []
+    for key, value in seen.means.items():
+        if isinstance(value, dict):
+            pairs += [(f"{key}:{c}", x) for c, x in value.items()]
+        else:
+            pairs.append((key, value))
+    parts = [] if seen.parts is None else seen.parts[1]
+    found = numbers([*seen.losses, *parts, *(x for _, x in pairs)])
+    n, m = len(seen.losses), len(parts)
+    out = {"loss": sum(found[:n])} if n else {}
+    out |= {key: x for (key, _), x in zip(pairs, found[n + m :], strict=True)}
+    if seen.parts is not None:
+        out["parts_sum_sq"] = sum(found[n : n + m])
+    return out
+
+
+def _unclipped(clip: tuple[Any, float, float], scale: float, record: dict[str, Any]) -> None:
+    """The gradient before clipping, from its norm."""
+    norm, maximum, kind = clip
+    total = scalar(norm) / scale
+    factor = min(1.0, maximum / (total + 1e-6))
+    if not (math.isfinite(total) and factor > 0):
+        return
+    record["clip"] = factor
+    if kind == 2.0:
+        record["raw_grad_sq"] = total * total
+    elif "grad_sq" in record:
+        record["raw_grad_sq"] = record["grad_sq"] / factor**2
+    if "grad_w_minus_v" in record:
+        record["raw_grad_w_minus_v"] = {c: x / factor for c, x in record["grad_w_minus_v"].items()}
 
 
 def _drift(eta: float, dots: dict[str, Any], square: float, taken: dict[str, float]) -> float:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ...core.errors import InvalidInputError
+from .reading import Reading
 
 # Elements of one piece: 1 MiB of float32.
 PIECE = 1 << 18
@@ -117,7 +118,6 @@ class ParameterVector:
                 for k, r in references.items()
             }
         )
-        self.cpu = all(p.device.type == "cpu" for p in self.params)
         self.size = sum(p.numel() for p in self.params)
 
     def _dtype(self, p: Tensor) -> torch.dtype:
@@ -171,9 +171,31 @@ class ParameterVector:
         each = [f"{c}:{k}" for k in self.labels[:count] for c in ("inner", "dist_sq", "update_inner")]
         return ["grad_sq", "update_sq", *each]
 
+    def squares(self) -> Reading:
+        """``||g||^2`` alone: the first column of `sums`."""
+        reading = Reading(len(self.groups), 2)
+        put, at = reading.values.append, reading.places.append
+        grad_mode = torch.is_grad_enabled()
+        torch._C._set_grad_enabled(False)
+        try:
+            grads = self._gradients()
+            for piece in self.pieces:
+                g = _gradient(piece, grads)
+                put(torch.dot(g, g))
+                at(2 * piece.group)
+        finally:
+            torch._C._set_grad_enabled(grad_mode)
+        return reading
+
     def sums(
-        self, *, count: int, gradient: bool = True, update: bool = False, keep: bool = False
-    ) -> list[list[float]]:
+        self,
+        *,
+        count: int,
+        gradient: bool = True,
+        update: bool = False,
+        keep: bool = False,
+        distance: bool = True,
+    ) -> Reading:
         """The sums of this process: for each way of sharding ``2 + 3 * count`` numbers, see `columns`.
 
         Args:
@@ -181,13 +203,13 @@ class ParameterVector:
             gradient: whether to read the gradients (those missing count as zero).
             update: whether to form ``u = w - previous``; needs an earlier call with ``keep``.
             keep: whether to store the weights as ``previous``.
+            distance: whether to form ``||w - v||^2``.
         """
-        places: list[int] = []
-        values: list[Tensor] = []
-        dot, sub, put, at = torch.dot, torch.sub, values.append, places.append
         width = 2 + 3 * count
+        reading = Reading(len(self.groups), width)
+        dot, sub, put, at = torch.dot, torch.sub, reading.values.append, reading.places.append
         with torch.no_grad():
-            weights, grads = self._tensors(gradient)
+            weights, grads = self._weights(), self._gradients() if gradient else []
             for piece in self.pieces:
                 base = width * piece.group
                 w = _weights(piece, weights)
@@ -204,8 +226,9 @@ class ParameterVector:
                     at(base)
                 for r in range(count):
                     sub(w, piece.references[r], out=delta)
-                    put(dot(delta, delta))
-                    at(base + 3 + 3 * r)
+                    if distance:
+                        put(dot(delta, delta))
+                        at(base + 3 + 3 * r)
                     if g is not None:
                         put(dot(g, delta))
                         at(base + 2 + 3 * r)
@@ -216,20 +239,16 @@ class ParameterVector:
                     if piece.previous is None:
                         piece.previous = torch.empty(piece.size, dtype=piece.dtype, device=w.device)
                     piece.previous.copy_(w)
-            numbers = [x.item() for x in values] if self.cpu else _transfer(values)
-        out = [0.0] * (width * len(self.groups))
-        for i, x in zip(places, numbers, strict=True):
-            out[i] += x
-        return [out] if len(self.groups) == 1 else [out[i : i + width] for i in range(0, len(out), width)]
+        return reading
 
-    def _tensors(self, gradient: bool) -> tuple[list[Tensor], list[Tensor | None]]:
-        if self.plain:
-            grads = [p.grad for p in self.params] if gradient else []
-            if all(g is None or g.layout == torch.strided for g in grads):
-                return self.params, grads
-        return [local(p) for p in self.params], (
-            [None if p.grad is None else local(p.grad) for p in self.params] if gradient else []
-        )
+    def _weights(self) -> list[Tensor]:
+        return self.params if self.plain else [local(p) for p in self.params]
+
+    def _gradients(self) -> list[Tensor | None]:
+        grads = [p.grad for p in self.params]
+        if self.plain and all(g is None or g.layout is torch.strided for g in grads):
+            return grads
+        return [None if g is None else local(g) for g in grads]
 
     @property
     def wide(self) -> bool:
@@ -251,29 +270,22 @@ class ParameterVector:
         r = self.labels.index(label)
         return self._unpack([p.references[r] for p in self.pieces])
 
-    def previous(self) -> list[Tensor]:
-        """The weights kept by `sums`, as local tensors shaped like the parameters."""
-        return self._unpack([p.previous for p in self.pieces])  # type: ignore[misc]
-
-    def restore_previous(self, tensors: list[Tensor]) -> None:
-        """Set the kept weights."""
-        with torch.no_grad():
-            for piece in self.pieces:
-                piece.previous = _weights(piece, tensors).clone()
-
     def _unpack(self, flat: list[Tensor]) -> list[Tensor]:
         parts: list[list[Tensor]] = [[] for _ in self.params]
         for piece, values in zip(self.pieces, flat, strict=True):
             sizes = [local(self.params[i]).numel() for i in piece.params] if piece.packed else [piece.size]
             for i, x in zip(piece.params, values.split(sizes), strict=True):
                 parts[i].append(x)
-        return [torch.cat(x).view(local(p).shape) for x, p in zip(parts, self.params, strict=True)]
+        return [
+            (x[0] if len(x) == 1 else torch.cat(x)).view(local(p).shape)
+            for x, p in zip(parts, self.params, strict=True)
+        ]
 
     def accumulate(self, into: list[Tensor], *, weight: float, label: str | None = None) -> None:
         """``into += weight * gradient``, or ``into += weight * (w - v)`` for a reference point, piece by piece."""
         gradient, r = label is None, 0 if label is None else self.labels.index(label)
         with torch.no_grad():
-            weights, grads = self._tensors(gradient)
+            weights, grads = self._weights(), self._gradients() if gradient else []
             for piece, target in zip(self.pieces, into, strict=True):
                 if gradient:
                     target.add_(_gradient(piece, grads), alpha=weight)
@@ -314,18 +326,6 @@ def _gradient(piece: Piece, grads: list[Tensor | None]) -> Tensor:
     if piece.size != flat.numel():
         flat = flat[piece.start : piece.start + piece.size]
     return flat if flat.dtype == piece.dtype else piece.scratch[1].copy_(flat)
-
-
-def _transfer(values: list[Tensor]) -> list[float]:
-    """Many scalars of one or several devices in one transfer each."""
-    out = [0.0] * len(values)
-    by_device: dict[torch.device, list[int]] = {}
-    for k, x in enumerate(values):
-        by_device.setdefault(x.device, []).append(k)
-    for places in by_device.values():
-        for k, x in zip(places, torch.stack([values[k].double() for k in places]).tolist(), strict=True):
-            out[k] = x
-    return out
 
 
 def _aligned(value: Tensor, p: Tensor, name: str) -> Tensor:

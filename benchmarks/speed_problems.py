@@ -32,6 +32,10 @@ class Neuron(Problem):
     def predict(self, w, x):
         return jax.nn.sigmoid(x @ w)
 
+    def output(self, a):
+        q = jax.nn.sigmoid(a)
+        return q, q * (1 - q)
+
     def pointwise_loss(self, q, y):
         return (q - y) ** 2 / 2
 
@@ -42,7 +46,10 @@ class Neuron(Problem):
         return jnp.abs(q - y)
 
     def proxy(self, w, q, x, y):
-        t = jax.nn.sigmoid(x @ self.comparator)
+        return self.proxy_at(None, x @ self.comparator, q, y)
+
+    def proxy_at(self, a, b, q, y):
+        t = jax.nn.sigmoid(b)
         return 4.0 * (q - t) ** 2 * q * (1 - q), 0.5 * jnp.abs(t - y)
 
 
@@ -115,7 +122,7 @@ def untraced(
         with jax.enable_x64(True):
             rng, w = np.random.default_rng(0), start
             for t in range(0, steps, chunk):
-                rows = jnp.asarray(rng.integers(0, len(y), size=(chunk, batch)))
+                rows = rng.integers(0, len(y), size=(chunk, batch))
                 w = loop(w, rows, min(chunk, steps - t), x, y)
             return np.asarray(w)
 

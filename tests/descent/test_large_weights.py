@@ -110,6 +110,6 @@ def test_an_option_this_xla_does_not_know_is_left_out(monkeypatch):
     assert known() in ({}, compilation.EIGEN_PRODUCTS)
     monkeypatch.setattr(compilation, "EIGEN_PRODUCTS", {"xla_cpu_no_such_option": ""})
     assert known() == {}
-    twice = compilation.SmallProducts(lambda x: 2 * x)
+    twice = compilation.small_products(lambda x: 2 * x)
     monkeypatch.setattr(compilation, "options", known)
     assert twice(np.array([1.5])).tolist() == [3.0]

@@ -1,4 +1,8 @@
-"""Compilation of the loop of SGD with the XLA options that suit its small matrix products."""
+"""Compilation of the descent's functions: what varies between calls is traced, the rest of the problem is not.
+
+`equinox.filter_jit` would do the same; its work in Python at every call takes as long as a thousand steps of a small
+problem, and a run makes two calls a chunk.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,8 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import equinox as eqx
 import jax
+import numpy as np
 
 # A step on a mini-batch is two products of a few million operations. XLA's default library for them takes 1.3 times
 # as long as Eigen on such sizes in float64 (on full batches it is the faster one); an empty list selects Eigen.
@@ -24,26 +28,42 @@ def options() -> dict[str, Any]:
     return EIGEN_PRODUCTS
 
 
-class SmallProducts:
-    """`equinox.filter_jit` with `options`, set up at the first call (so that importing compiles nothing).
+class Compiled:
+    """A compiled function of a problem and arrays, set up at the first call (so that importing compiles nothing).
+
+    Arrays are traced. Everything else in a problem is part of the compiled code, and another value compiles anew.
 
     Args:
-        fun: a pure JAX function.
+        fun: a pure JAX function; its arguments are pytrees.
+        chosen: gives the compiler options; none by default.
     """
 
-    def __init__(self, fun: Callable[..., Any]) -> None:
-        self.fun = fun
+    def __init__(self, fun: Callable[..., Any], chosen: Callable[[], dict[str, Any]] | None = None) -> None:
+        self.fun, self.chosen = fun, chosen
         functools.update_wrapper(self, fun)
 
     @functools.cached_property
-    def _jitted(self) -> Any:
-        return eqx.filter_jit(self.fun, compiler_options=options())
+    def _cached(self) -> Any:
+        """The `jax.jit` behind it, with its cache of compilations."""
+
+        def traced(fixed: tuple[Any, ...], *arrays: Any) -> Any:
+            structure, rest = fixed
+            given = iter(arrays)
+            return self.fun(
+                *jax.tree.unflatten(structure, [next(given) if a is None else a[0] for a in rest])
+            )
+
+        return jax.jit(
+            traced, static_argnums=0, compiler_options=None if self.chosen is None else self.chosen()
+        )
 
     def __call__(self, *args: Any) -> Any:
         """Call the compiled function."""
-        return self._jitted(*args)
+        leaves, structure = jax.tree.flatten(args)
+        rest = tuple(None if isinstance(a, jax.Array | np.ndarray) else (a,) for a in leaves)
+        return self._cached((structure, rest), *(a for a, b in zip(leaves, rest, strict=True) if b is None))
 
-    @property
-    def _cached(self) -> Any:
-        """The cache of compilations, as `equinox.filter_jit` has it."""
-        return self._jitted._cached
+
+def small_products(fun: Callable[..., Any]) -> Compiled:
+    """`Compiled` with `options`."""
+    return Compiled(fun, options)

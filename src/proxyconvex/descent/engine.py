@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from ..core.errors import InvalidInputError
 from ..core.methods import SGD, Method, NormalisedStep
 from ..families.base import Problem
-from . import kernels
+from . import kernels, ridge
 from .sampling import RowSampler, step_sizes
 
 # A chunk is sized to about this many floating point operations (some tenths of a second), so that progress is live.
@@ -50,8 +50,8 @@ class Flight:
     after: jax.Array
     raw: jax.Array
     full: jax.Array | None
-    drawn: jax.Array | None
-    eta: jax.Array
+    drawn: Int[np.ndarray, "..."] | None
+    eta: Float[np.ndarray, " c"]
     at: Int[np.ndarray, " r"]
     blocks: Int[np.ndarray, " r"]
 
@@ -94,10 +94,10 @@ def check_weights(initial: Any, comparator: np.ndarray, name: str = "initial") -
 
 
 def chunk_length(rows: int, weights: int, copies: int, stochastic: bool) -> int:
-    """Steps per chunk, a power of two in [8, 8192], from the size of one step; a function of the shapes alone."""
+    """Steps per chunk, a power of two in [8, 16384], from the size of one step; a function of the shapes alone."""
     work = copies * (6.0 * rows * weights + 4e3)
     memory = copies * 8 * (32 + (rows if stochastic else 0))
-    fits = min(CHUNK_WORK / work, CHUNK_MEMORY / memory, 8192)
+    fits = min(CHUNK_WORK / work, CHUNK_MEMORY / memory, 16384)
     return max(8, 1 << int(np.log2(max(fits, 1))))
 
 
@@ -122,7 +122,8 @@ class Engine:
         if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1):
             raise InvalidInputError("chunk", chunk, "a whole number >= 1, or None")
         self.chunk = chunk or chunk_length(used, problem.comparator.size, len(seeds), self.stochastic)
-        self.table: jax.Array | None = None
+        self.table: kernels.Table = None
+        self._drawn: tuple[int, int, np.ndarray] | None = None
         step, radius = (
             method.step,
             None if method.projection is None else jnp.asarray(method.projection.radius),
@@ -137,8 +138,13 @@ class Engine:
         ``<grad, w - v>`` as a difference of products with w and v loses a factor ``||v|| / ||w - v||`` of precision;
         with a comparator that is too close for its size it is computed on ``w - v`` itself.
         """
-        n, v = self.problem.features.shape[0], np.asarray(self.problem.comparator)
-        if not isinstance(self.method, SGD) or self.method.batch_size != 1 or v.size < kernels.LARGE:
+        (n, d), v = self.problem.features.shape, np.asarray(self.problem.comparator)
+        if not isinstance(self.method, SGD) or self.method.batch_size != 1:
+            return
+        if v.size < kernels.LARGE:
+            # Many runs at once share the cost of an operation already.
+            if not self.many and 8 * n * (d + ridge.CHAIN) <= TABLE_MEMORY:
+                self.table = ridge.row_table(self.problem)
             return
         runs = initial.reshape(len(self.seeds) if self.many else 1, -1)
         near = np.linalg.norm(runs - v.reshape(-1), axis=1).min()
@@ -146,15 +152,18 @@ class Engine:
             self.table = kernels.comparator_rows(self.problem)
 
     def launch(self, w: jax.Array, start: int, count: int, at: Int[np.ndarray, " r"]) -> Flight:
-        """Run ``count`` steps from ``w``; ``at`` are the scheduled steps among them. Any thread may call this."""
+        """Start ``count`` steps from ``w``; ``at`` are the scheduled steps among them. Any thread may call this.
+
+        The arrays of the flight may still be on their way; `numbers` waits for them.
+        """
+        # NumPy arrays go straight into the compiled call: converting each one first takes as long as hundreds of small steps.
         with jax.enable_x64(True):
             eta = np.zeros(self.chunk)
             eta[:count] = step_sizes(self.method, start, count)
-            sizes = jnp.asarray(eta)
             if not self.stochastic:
                 run = kernels.full_batch_many if self.many else kernels.full_batch_chunk
-                after, raw = jax.block_until_ready(run(self.problem, w, sizes, jnp.asarray(count), self.rule))
-                return Flight(start, count, w, after, raw, None, None, sizes, at, at - start)
+                after, raw = run(self.problem, w, eta, np.array(count), self.rule)
+                return Flight(start, count, w, after, raw, None, None, eta, at, at - start)
             cuts = np.unique(np.append(at - start, 0))
             bounds = np.full(self.chunk + 1, count)
             bounds[: len(cuts)] = cuts
@@ -163,30 +172,36 @@ class Engine:
             measured[0] = len(at) and at[0] == start
             drawn = self._draw(start, count)
             run = kernels.stochastic_many if self.many else kernels.stochastic_chunk
-            after, raw, full = jax.block_until_ready(
-                run(
-                    self.problem, w, drawn, sizes, jnp.asarray(bounds), jnp.asarray(measured), jnp.asarray(len(cuts)),
-                    self.rule, self.table,
-                )
-            )  # fmt: skip
+            after, raw, full = run(
+                self.problem, w, drawn, eta, bounds, measured, np.array(len(cuts)), self.rule, self.table
+            )
             return Flight(
-                start, count, w, after, raw, full, drawn, sizes, at, np.searchsorted(cuts, at - start)
+                start, count, w, after, raw, full, drawn, eta, at, np.searchsorted(cuts, at - start)
             )
 
-    def _draw(self, start: int, count: int) -> jax.Array:
+    def _draw(self, start: int, count: int) -> Int[np.ndarray, "..."]:
+        ahead = self._drawn
+        if ahead is not None and ahead[:2] == (start, count):
+            return ahead[2]
         drawn = np.zeros((len(self.seeds), self.chunk, self.samplers[0].method.batch_size), np.int64)
         # The measurement after the last step has no rows of its own; row 0 stands in and is not reported.
         if start + count <= self.method.steps:
             for i, sampler in enumerate(self.samplers):
                 drawn[i, :count] = sampler.rows(start, count)
-        return jnp.asarray(drawn if self.many else drawn[0])
+        return drawn if self.many else drawn[0]
+
+    def draw_ahead(self, start: int) -> None:
+        """Draw the rows of the chunk that begins at ``start`` already, while the device is busy."""
+        count = min(self.chunk, self.method.steps - start)
+        if self.stochastic and count > 0:
+            self._drawn = start, count, self._draw(start, count)
 
     def numbers(self, flight: Flight) -> tuple[Float[np.ndarray, "s c 9"], Float[np.ndarray, "s r 5"] | None]:
         """`trace.COLUMNS` of every step, and for SGD the values on all data at the scheduled steps."""
         rows = flight.raw
         if self.stochastic:
             finish = kernels.complete_many if self.many else kernels.complete
-            rows = finish(self.problem, rows, flight.drawn, flight.eta)
+            rows = finish(self.problem, rows, flight.drawn, flight.eta, self.table)
         rows = np.asarray(rows)
         rows = rows.reshape(-1, *rows.shape[-2:])[:, : flight.count]
         if flight.full is None:

@@ -6,16 +6,17 @@ any length compiles once, and so does a second run with the same shapes. Sums an
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
 from ..families.base import Problem
-from .compilation import SmallProducts
+from . import ridge
+from .compilation import Compiled, small_products
 from .trace import COLUMNS
 
 FULL_COLUMNS = ("loss", "g", "h", "error", "slope")
@@ -122,7 +123,7 @@ def _advance(w: Array, grad: Array, eta: Array, products: list[Array], rule: Rul
     Adding zero times the measured numbers makes a step of large weights wait for them, so that XLA updates the
     weights in place; otherwise it copies them first. (If a number is not finite the run ends here anyway.)
     """
-    if w.size >= LARGE:
+    if w.size >= LARGE and products:
         eta = eta + 0.0 * (products[0] + products[2])
     w = w - eta * grad
     if rule.radius is not None:
@@ -165,6 +166,34 @@ def proxy_uses_weights(problem: Problem, w: Array, batch: int) -> bool:
     return id(jaxpr.invars[0]) in used
 
 
+# What `Engine.tabulate` found: `Problem.comparator_rows`, a `RowTable`, or nothing.
+Table = Array | ridge.RowTable | None
+
+
+def _step(
+    problem: Problem, rows: Int[Array, "c b"], table: Table, inside: bool
+) -> Callable[[Array, Array], tuple[Array, Array, list[Array]]]:
+    """The part of a step of SGD that reads the weights: gradient, raw numbers for `complete`, products for `_advance`."""
+    features, targets = problem.features, problem.targets
+    if isinstance(table, ridge.RowTable):
+        row = lambda t: rows.at[t, 0].get(mode="promise_in_bounds")  # noqa: E731
+        measure = ridge.step(problem, table, row, ridge.pad(problem.comparator, table))
+        return lambda t, w: (*measure(t, w), [])
+
+    def general(t: Array, w: Array) -> tuple[Array, Array, list[Array]]:
+        drawn = rows.at[t].get(mode="promise_in_bounds")
+        x, y = (
+            features.at[drawn].get(mode="promise_in_bounds"),
+            targets.at[drawn].get(mode="promise_in_bounds"),
+        )
+        known = None if table is None else table.at[drawn].get(mode="promise_in_bounds")
+        _, q, grad, products = _products(problem, w, x, y, known)
+        proxies = [jnp.mean(p) for p in problem.proxy(w, q, x, y)] if inside else []
+        return grad, jnp.concatenate([jnp.stack(products + proxies), q]), products
+
+    return general
+
+
 def _stochastic(
     problem: Problem,
     w: Array,
@@ -174,22 +203,18 @@ def _stochastic(
     measured: Int[Array, " r"],
     blocks: Array,
     rule: Rule,
-    table: Array | None,
+    table: Table,
 ) -> tuple[Array, Array, Array]:
-    features, targets = problem.features, problem.targets
-    inside = proxy_uses_weights(problem, w, rows.shape[1])
+    shape, whole = w.shape, isinstance(table, ridge.RowTable)
+    inside = not whole and proxy_uses_weights(problem, w, rows.shape[1])
+    measure = _step(problem, rows, table, inside)
+
+    def restore(w: Array) -> Array:
+        return w[: problem.comparator.size].reshape(shape) if whole else w
 
     def step(t: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
         w, raw = carry
-        drawn = rows.at[t].get(mode="promise_in_bounds")
-        x, y = (
-            features.at[drawn].get(mode="promise_in_bounds"),
-            targets.at[drawn].get(mode="promise_in_bounds"),
-        )
-        known = None if table is None else table.at[drawn].get(mode="promise_in_bounds")
-        _, q, grad, products = _products(problem, w, x, y, known)
-        proxies = [jnp.mean(p) for p in problem.proxy(w, q, x, y)] if inside else []
-        row = jnp.concatenate([jnp.stack(products + proxies), q])
+        grad, row, products = measure(t, w)
         return _advance(w, grad, eta[t], products, rule), lax.dynamic_update_slice(
             raw, row[None], (t, jnp.zeros_like(t))
         )
@@ -197,35 +222,45 @@ def _stochastic(
     def block(j: Array, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         w, raw, full = carry
         # A loop of no or one turn: a pass over all data costs as much as many steps, so only where a record is due.
-        full = lax.fori_loop(0, measured[j], lambda _, rows: _store(rows, _full_row(problem, w), j), full)
+        full = lax.fori_loop(
+            0, measured[j], lambda _, rows: _store(rows, _full_row(problem, restore(w)), j), full
+        )
         w, raw = lax.fori_loop(bounds[j], bounds[j + 1], step, (w, raw))
         return w, raw, full
 
-    raw = jnp.zeros((eta.shape[0], (5 if inside else 3) + rows.shape[1]))
+    columns = 3 if whole else (5 if inside else 3) + rows.shape[1]
+    raw = jnp.zeros((eta.shape[0], columns))
     full = jnp.zeros((bounds.shape[0] - 1, len(FULL_COLUMNS)))
-    return lax.fori_loop(0, blocks, block, (w, raw, full))
+    start = ridge.pad(w, table) if whole else w
+    w, raw, full = lax.fori_loop(0, blocks, block, (start, raw, full))
+    return restore(w), raw, full
 
 
 def _complete(
-    problem: Problem, raw: Float[Array, "c k"], rows: Int[Array, "c b"], eta: Float[Array, " c"]
+    problem: Problem, raw: Float[Array, "c k"], rows: Int[Array, "c b"], eta: Float[Array, " c"], table: Table
 ) -> Array:
-    q, y = raw[:, raw.shape[1] - rows.shape[1] :], problem.targets[rows]
-    if raw.shape[1] - rows.shape[1] == 5:
-        g, h = raw[:, 3], raw[:, 4]
+    y = problem.targets[rows]
+    if isinstance(table, ridge.RowTable):
+        q, *products, g, h = ridge.columns(problem, table, raw, rows[:, 0])
+        q = q[:, None]
     else:
-
-        def proxies(a: tuple[Array, Array]) -> tuple[Array, Array]:
-            g, h = problem.proxy(problem.comparator, a[0], problem.features[a[1]], problem.targets[a[1]])
-            return jnp.mean(g), jnp.mean(h)
-
-        g, h = lax.map(proxies, (q, rows), batch_size=min(512, len(rows)))
+        q, products = raw[:, raw.shape[1] - rows.shape[1] :], [raw[:, k] for k in range(3)]
+        g, h = (raw[:, 3], raw[:, 4]) if raw.shape[1] - rows.shape[1] == 5 else _proxies(problem, q, rows)
     loss, error, slope = (
         jnp.mean(jax.vmap(f)(q, y), axis=1) for f in (problem.pointwise_loss, problem.error, problem.slope)
     )
-    return jnp.stack([loss, g, h, raw[:, 0], raw[:, 1], raw[:, 2], error, slope, eta], axis=1)
+    return jnp.stack([loss, g, h, *products, error, slope, eta], axis=1)
 
 
-@eqx.filter_jit
+def _proxies(problem: Problem, q: Float[Array, "c b"], rows: Int[Array, "c b"]) -> tuple[Array, Array]:
+    def proxies(a: tuple[Array, Array]) -> tuple[Array, Array]:
+        g, h = problem.proxy(problem.comparator, a[0], problem.features[a[1]], problem.targets[a[1]])
+        return jnp.mean(g), jnp.mean(h)
+
+    return lax.map(proxies, (q, rows), batch_size=min(512, len(rows)))
+
+
+@Compiled
 def full_batch_chunk(
     problem: Problem, w: Array, eta: Float[Array, " c"], count: Int[Array, ""], rule: Rule
 ) -> tuple[Array, Float[Array, "c 9"]]:
@@ -233,7 +268,7 @@ def full_batch_chunk(
     return _full_batch(problem, w, eta, count, rule)
 
 
-@eqx.filter_jit
+@Compiled
 def full_batch_many(
     problem: Problem, w: Array, eta: Array, count: Array, rule: Rule
 ) -> tuple[Array, Float[Array, "s c 9"]]:
@@ -241,7 +276,7 @@ def full_batch_many(
     return jax.vmap(lambda w: _full_batch(problem, w, eta, count, rule))(w)
 
 
-@SmallProducts
+@small_products
 def stochastic_chunk(
     problem: Problem,
     w: Array,
@@ -251,12 +286,12 @@ def stochastic_chunk(
     measured: Int[Array, " r"],
     blocks: Int[Array, ""],
     rule: Rule,
-    table: Float[Array, "n k"] | None,
+    table: Table,
 ) -> tuple[Array, Float[Array, "c k"], Float[Array, "r 5"]]:
     """Steps of SGD in blocks: block j runs steps ``bounds[j] .. bounds[j+1]-1``.
 
     Before it all data are measured if ``measured[j]`` is 1 (0: not).
-    ``table`` is `Problem.comparator_rows` where the batch is a single row and the problem has it.
+    ``table`` is what `Engine.tabulate` found for single rows.
 
     Returns:
         New weights; the raw numbers of every step, for `complete`; `FULL_COLUMNS` on all data before every measured block.
@@ -264,7 +299,7 @@ def stochastic_chunk(
     return _stochastic(problem, w, rows, eta, bounds, measured, blocks, rule, table)
 
 
-@SmallProducts
+@small_products
 def stochastic_many(
     problem: Problem,
     w: Array,
@@ -274,7 +309,7 @@ def stochastic_many(
     measured: Array,
     blocks: Array,
     rule: Rule,
-    table: Float[Array, "n k"] | None,
+    table: Table,
 ) -> tuple[Array, Float[Array, "s c k"], Float[Array, "s r 5"]]:
     """`stochastic_chunk` for many seeds at once (leading axis of ``w`` and ``rows``)."""
     return jax.vmap(
@@ -282,25 +317,27 @@ def stochastic_many(
     )(w, rows)
 
 
-@eqx.filter_jit
+@Compiled
 def comparator_rows(problem: Problem) -> Float[Array, "n k"] | None:
     """`Problem.comparator_rows`, compiled."""
     return problem.comparator_rows()
 
 
-@eqx.filter_jit
+@Compiled
 def complete(
-    problem: Problem, raw: Float[Array, "c k"], rows: Int[Array, "c b"], eta: Array
+    problem: Problem, raw: Float[Array, "c k"], rows: Int[Array, "c b"], eta: Array, table: Table
 ) -> Float[Array, "c 9"]:
     """`COLUMNS` of every step of SGD from its raw numbers.
 
     What depends on predictions and data alone is left out of the loop, where every small operation costs as much as
     a tenth of a step, and done here for the whole chunk at once.
     """
-    return _complete(problem, raw, rows, eta)
+    return _complete(problem, raw, rows, eta, table)
 
 
-@eqx.filter_jit
-def complete_many(problem: Problem, raw: Array, rows: Array, eta: Array) -> Float[Array, "s c 9"]:
+@Compiled
+def complete_many(
+    problem: Problem, raw: Array, rows: Array, eta: Array, table: Table
+) -> Float[Array, "s c 9"]:
     """`complete` for many seeds at once."""
-    return jax.vmap(lambda raw, rows: _complete(problem, raw, rows, eta))(raw, rows)
+    return jax.vmap(lambda raw, rows: _complete(problem, raw, rows, eta, table))(raw, rows)

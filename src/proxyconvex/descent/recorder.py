@@ -35,7 +35,8 @@ class Recorder:
         self.method, self.schedule, self.stochastic = method, schedule, isinstance(method, SGD)
         self.records = np.full((len(COLUMNS), len(schedule)), np.nan)
         self.prefix = np.zeros((len(SUMS), len(schedule)))
-        self.online = np.full((len(COLUMNS), method.steps if online else 0), np.nan)
+        # Not filled: only what was written is read, and filling takes as long as many steps.
+        self.online = np.empty((len(COLUMNS), method.steps if online else 0))
         # Running sums as unevaluated pairs high + low (Neumaier), shape (2, sums).
         self.total = np.zeros((2, len(SUMS)))
         self.filled = 0

@@ -23,6 +23,8 @@ from .sampling import check_seed, record_steps
 from .trace import Trace, write_npz
 
 CHECKPOINT = "proxyconvex-checkpoint-1"
+# A chunk and what `Engine.numbers` says of it.
+Landed = tuple[Flight, np.ndarray, np.ndarray | None]
 
 
 def train(
@@ -157,12 +159,12 @@ class _Session:
         ):
             ahead = self._next(worker, self.w, self.done)
             while ahead is not None:
-                flight = ahead.result()
-                # The next chunk computes while this one is being recorded.
+                flight, rows, full = ahead.result()
+                # The next chunk computes while this one is being recorded, in NumPy: JAX runs one computation at a time.
                 ahead = (
                     None if stop.requested else self._next(worker, flight.after, flight.start + flight.count)
                 )
-                loss, error = self._land(flight)
+                loss, error = self._land(flight, rows, full)
                 if len(self.bad) == len(self.recorders):
                     break
                 self.done, self.w = flight.start + flight.count, flight.after
@@ -175,15 +177,22 @@ class _Session:
                     break
         return self._traces()
 
-    def _next(self, worker: ThreadPoolExecutor, w: jax.Array, start: int) -> Future[Flight] | None:
+    def _next(self, worker: ThreadPoolExecutor, w: jax.Array, start: int) -> Future[Landed] | None:
         count = min(self.engine.chunk, self.steps - start)
         if count <= 0:
             return None
-        return worker.submit(self.engine.launch, w, start, count, self.recorders[0].due(start, start + count))
+        at = self.recorders[0].due(start, start + count)
 
-    def _land(self, flight: Flight) -> tuple[float, float]:
+        def fly() -> Landed:
+            with jax.enable_x64(True):
+                flight = self.engine.launch(w, start, count, at)
+                self.engine.draw_ahead(start + count)
+                return flight, *self.engine.numbers(flight)
+
+        return worker.submit(fly)
+
+    def _land(self, flight: Flight, rows: np.ndarray, full: np.ndarray | None) -> tuple[float, float]:
         """Record a chunk; returns the loss and error it began with, for the progress bar."""
-        rows, full = self.engine.numbers(flight)
         self._watch(flight.start, flight.before)
         for i, recorder in enumerate(self.recorders):
             if i in self.bad:
@@ -205,6 +214,8 @@ class _Session:
 
     def _watch(self, step: int, w: jax.Array, last: bool = False) -> None:
         """Ask the problem about an iterate: at steps that about double, and at the end."""
+        if type(self.engine.problem).watch is Problem.watch:
+            return
         due = last or not self.watched or step >= 2 * self.watched[-1]["step"] + 8
         if self.engine.many or not due:
             return

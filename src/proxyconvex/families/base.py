@@ -74,6 +74,20 @@ class Problem(eqx.Module):
         """What to note about a few iterates of a run (NumPy; outside the compiled loop); nothing by default."""
         return {}
 
+    def output(self, a: Float[Array, " k"]) -> tuple[Float[Array, " k"], Float[Array, " k"]]:
+        """Prediction and its derivative in ``a = <w, x>``, for a problem that sees the weights through ``a`` alone.
+
+        Such a problem may override this and `proxy_at`; a whole step of SGD on single rows is then measured in one pass
+        over the weights (`descent.ridge`).
+        """
+        raise NotImplementedError
+
+    def proxy_at(
+        self, a: Float[Array, " k"], b: Float[Array, " k"], q: Float[Array, " k"], y: Float[Array, " k"]
+    ) -> tuple[Float[Array, " k"], Float[Array, " k"]]:
+        """`proxy` as a function of ``a = <w, x>``, ``b = <v, x>``, prediction and target; goes with `output`."""
+        raise NotImplementedError
+
     def comparator_rows(self) -> Float[Array, "n k"] | None:
         """What `loss_grad_products` wants to know of the comparator, one row per row of the data, or None.
 

@@ -50,6 +50,10 @@ class LinearProblem(Problem):
         """``<w, x>`` on a batch."""
         return x @ w[0]
 
+    def output(self, a: Float[Array, " k"]) -> tuple[Float[Array, " k"], Float[Array, " k"]]:
+        """``a`` itself, with slope one."""
+        return a, jnp.ones_like(a)
+
     def pointwise_loss(self, q: Float[Array, " k"], y: Float[Array, " k"]) -> Float[Array, " k"]:
         """``(q - y)^2 / 2`` or ``log(1 + exp(-y q))``."""
         return (q - y) ** 2 / 2 if self.loss_name == "squares" else jax.nn.softplus(-y * q)
@@ -66,7 +70,13 @@ class LinearProblem(Problem):
         self, w: Float[Array, "1 d"], q: Float[Array, " k"], x: Float[Array, "k d"], y: Float[Array, " k"]
     ) -> tuple[Float[Array, " k"], Float[Array, " k"]]:
         """The loss of w and that of v, row by row."""
-        return self.pointwise_loss(q, y), self.pointwise_loss(x @ self.comparator[0], y)
+        return self.proxy_at(q, x @ self.comparator[0], q, y)
+
+    def proxy_at(
+        self, a: Float[Array, " k"], b: Float[Array, " k"], q: Float[Array, " k"], y: Float[Array, " k"]
+    ) -> tuple[Float[Array, " k"], Float[Array, " k"]]:
+        """`proxy` from ``a = <w, x>`` and ``b = <v, x>``."""
+        return self.pointwise_loss(q, y), self.pointwise_loss(b, y)
 
 
 @dataclass(frozen=True)

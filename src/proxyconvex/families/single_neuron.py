@@ -90,6 +90,10 @@ class SingleNeuronProblem(Problem):
         """``s(<w, x>)`` on a batch."""
         return self.link.value_and_slope(x @ w[0])[0]
 
+    def output(self, a: Float[Array, " k"]) -> tuple[Float[Array, " k"], Float[Array, " k"]]:
+        """``s(a)`` and ``s'(a)``."""
+        return self.link.value_and_slope(a)
+
     def pointwise_loss(self, q: Float[Array, " k"], y: Float[Array, " k"]) -> Float[Array, " k"]:
         """``(q - y)^2 / 2``."""
         return (q - y) ** 2 / 2
@@ -106,13 +110,17 @@ class SingleNeuronProblem(Problem):
         self, w: Float[Array, "1 d"], q: Float[Array, " k"], x: Float[Array, "k d"], y: Float[Array, " k"]
     ) -> tuple[Float[Array, " k"], Float[Array, " k"]]:
         """``(g_i, h_i)`` of the module's docstring; in the risk form every h_i is their mean."""
-        a = x @ w[0]
+        return self.proxy_at(x @ w[0], x @ self.comparator[0], q, y)
+
+    def proxy_at(
+        self, a: Float[Array, " k"], b: Float[Array, " k"], q: Float[Array, " k"], y: Float[Array, " k"]
+    ) -> tuple[Float[Array, " k"], Float[Array, " k"]]:
+        """`proxy` from ``a = <w, x>`` and ``b = <v, x>``."""
         slope = self.link.value_and_slope(a)[1]
         if self.form == "risk":
             return self.alpha * (q - y) ** 2 + self.tail * ((q - y) * slope) ** 2, jnp.full_like(
                 q, self.level
             )
-        b = x @ self.comparator[0]
         at_v, lipschitz = self.link.value_and_slope(b)[0], self.link.lipschitz
         if self.form == "ii":
             return self.gamma / 2 * (a - b) ** 2 * slope, lipschitz / (2 * self.gamma) * (at_v - y) ** 2

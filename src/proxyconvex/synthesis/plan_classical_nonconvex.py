@@ -103,7 +103,8 @@ def _spectral_plan(
         over = max(L * square / (2 * LEFT * curvature.baseline), math.e)
         steps = min(MOST_STEPS, math.ceil(math.log(over) / shrink))
     params = {"T": steps, "eta": eta, **fixed}
-    derived = secant.derive(theorem, *pieces.given, params)
+    # What `secant.derive` returns, without bounding the curvature a second time.
+    derived = secant.contraction(neuron_of(*pieces.given), params, curvature)
     return pieces.plan(theorem, params, derived, proxy={"secant": derived["m"], "noise": derived["noise"]})
 
 

@@ -132,7 +132,9 @@ def row(summary: dict[str, Any]) -> str:
     if g["vacuous"]:
         shown += " **vacuous**"
     if g.get("baseline") is not None:
-        shown += f" ({'zero vector' if summary['family'] == 'rank-one' else 'constant'}: {number(g['baseline'])})"
+        shown += (
+            f" ({'zero vector' if summary['family'] == 'rank-one' else 'constant'}: {number(g['baseline'])})"
+        )
     ratio = "-" if not promised or value is None else number(value / promised)
     options = summary.get("options", "")
     cells = (

@@ -24,7 +24,7 @@ from ..core.methods import ConstantStep, GradientDescent
 from ..data import Dataset, Preprocessing, default_preprocessing
 from ..families.classical_nonconvex import Factored, LinearNetwork, PhaseRetrieval, RankOne
 from .plan_types import Plan
-from .promise import guarantee
+from .promise import certified_plan
 
 LEFT = 1e-6
 """Share of the baseline that the planned number of steps leaves above the comparator."""
@@ -72,19 +72,17 @@ class Pieces:
 
     def plan(self, theorem: str, params: dict[str, Any], derived: dict[str, float], **more: Any) -> Plan:
         """The plan with the checker's numbers."""
-        method = GradientDescent(ConstantStep(params["eta"]), params["T"])
-        return Plan(
+        return certified_plan(
             dataset=self.dataset,
             preprocessing=self.preprocessing,
             features=self.x,
             family=self.family,
             initial=self.initial,
             comparator=self.comparator,
-            certificate_comparator=self.comparator,
-            method=method,
-            guarantee=guarantee(self.family.name, theorem, method, params, derived, len(self.x)),
+            method=GradientDescent(ConstantStep(params["eta"]), params["T"]),
+            theorem=theorem,
+            params=params,
             derived=derived,
-            theorem_params=params,
             seed=self.family.seed,
             notes=self.notes,
             **more,

@@ -20,6 +20,7 @@ from proxyconvex_checker.errors import CheckError
 from proxyconvex_checker.single_neuron import neuron_of
 
 from ..core.errors import InvalidInputError
+from ..core.guarantee import Alternative
 from ..core.methods import ConstantStep, GradientDescent
 from ..data import Dataset, Preprocessing, default_preprocessing
 from ..families.classical_nonconvex import Factored, LinearNetwork, PhaseRetrieval, RankOne
@@ -33,6 +34,26 @@ MEASUREMENTS = 200
 """Gaussian measurements per entry of the signal, to begin with; more where these certify nothing."""
 SHARE = 0.1
 """Radius of the ball of a linear network over the norm of its second layer, where the planner chooses the scale."""
+
+REASONS = {
+    "rank-one": (
+        ("CvxSquares", "needs convexity: the second derivative at u = 0 is -M"),
+        ("PLg", "needs PL on the whole space: u = 0 is stationary and no minimum"),
+    ),
+    "phase-retrieval": (
+        ("CvxSquares", "needs convexity: the second derivative at w = 0 is -(1/n) sum y x x^T"),
+        ("PLg", "needs PL on the whole space: w = 0 is stationary and no minimum"),
+    ),
+    "linear-network": (
+        (
+            "CvxSquares",
+            "needs convexity: at W = 0, a = 0 the second derivative has both signs, unless X^T y = 0",
+        ),
+        ("PLg", "needs PL on the whole space: W = 0, a = 0 is stationary and no minimum, unless X^T y = 0"),
+        ("RSIrank", "needs an isolated solution: W and a can be rescaled against each other"),
+    ),
+}
+"""Why the theorems of linear models, and of each other, do not apply."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +104,7 @@ class Pieces:
             theorem=theorem,
             params=params,
             derived=derived,
+            alternatives=tuple(Alternative(name, False, why) for name, why in REASONS[self.family.name]),
             seed=self.family.seed,
             notes=self.notes,
             **more,

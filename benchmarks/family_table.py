@@ -55,6 +55,11 @@ AUDITS: tuple[tuple[str, str, str], ...] = (
     ("diabetes", "three-layer", ""),
     ("diabetes", "classical", ""),
     ("breast-cancer", "classical", ""),
+    ("wine", "classical", "--problem rank-one"),
+    ("digits", "classical", "--problem rank-one"),
+    ("wine", "classical", "--problem phase-retrieval"),
+    ("digits:0,1", "classical", "--problem phase-retrieval"),
+    ("diabetes", "classical", "--problem linear-network"),
 )
 
 WORDS = {
@@ -127,7 +132,9 @@ def row(summary: dict[str, Any]) -> str:
     if g["vacuous"]:
         shown += " **vacuous**"
     if g.get("baseline") is not None:
-        shown += f" (constant: {number(g['baseline'])})"
+        shown += (
+            f" ({'zero vector' if summary['family'] == 'rank-one' else 'constant'}: {number(g['baseline'])})"
+        )
     ratio = "-" if not promised or value is None else number(value / promised)
     options = summary.get("options", "")
     cells = (

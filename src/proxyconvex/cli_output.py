@@ -14,7 +14,7 @@ from rich.table import Table
 from proxyconvex_checker.claims.promise import show
 
 from .core.guarantee import Alternative
-from .report.summary import method_line
+from .report.summary import baseline_words, method_line
 
 if TYPE_CHECKING:
     from .report.audit import Audit
@@ -60,7 +60,7 @@ def print_audit(console: Console, audit: Audit, folder: Path) -> None:
     g = audit.plan.guarantee
     table.add_row(g.quantity, show(g.bound), f"{measured['value']:.6g}")
     if g.baseline is not None:
-        table.add_row("best constant prediction", "", show(g.baseline, lower=True))
+        table.add_row(baseline_words(audit.plan), "", show(g.baseline, lower=True))
     if audit.plan.dataset.task != "regression":
         table.add_row("error", percent(g.error_bound), percent(measured["error"]))
     console.print(table)

@@ -86,6 +86,17 @@ class Enclosed:
         return to_float_down(rational(shift) - rational(flipped.top()))
 
 
+def covariance_top(x: np.ndarray) -> float:
+    """Upper bound on the largest eigenvalue of ``(1/n) sum x x^T``, for rows known exactly."""
+    gram, error = matmul_enclosure(x.T, x)
+    return float(div_up(lambda_max_upper(gram, error), len(x)))
+
+
+def largest_row(x: np.ndarray) -> float:
+    """Upper bound on the largest norm of a row."""
+    return float(norm_upper(x, axis=1).max())
+
+
 def moments(rows: Enclosed) -> Enclosed:
     """``(1/n) sum r r^T`` of n rows, shape (d, d)."""
     return (rows.T @ rows) / len(rows.value)

@@ -54,14 +54,13 @@ import numpy as np
 
 from . import margins
 from .activations import Activation
+from .enclosed import covariance_top, largest_row
 from .errors import CheckError
 from .rounding import (
     add_up,
     div_down,
-    div_up,
     expm1_bounds,
     finite,
-    lambda_max_upper,
     lambert_w_exp_upper,
     log_rational,
     matmul_enclosure,
@@ -111,12 +110,11 @@ class Network:
 
     def radius(self) -> float:
         """Upper bound on X."""
-        return float(norm_upper(self.x, axis=1).max())
+        return largest_row(self.x)
 
     def covariance_top(self) -> float:
         """Upper bound on ``lambda_max((1/n) sum x x^T)``."""
-        gram, error = matmul_enclosure(self.x.T, self.x)
-        return float(div_up(lambda_max_upper(gram, error), len(self.x)))
+        return covariance_top(self.x)
 
     def unit_margins(self) -> np.ndarray:
         """Lower bounds on ``q(y <u, x>)``, shape (n,)."""

@@ -34,13 +34,12 @@ from typing import Any
 
 import numpy as np
 
+from .enclosed import covariance_top, largest_row
 from .errors import CheckError
 from .links import Bounds, Link, parse, product_lower, square_bounds, widened
 from .rounding import (
     add_up,
-    div_up,
     finite,
-    lambda_max_upper,
     matmul_enclosure,
     mean_bounds,
     mul_down,
@@ -82,8 +81,7 @@ class Neuron:
 
     def covariance_top(self) -> float:
         """Upper bound on lambda."""
-        gram, error = matmul_enclosure(self.x.T, self.x)
-        return float(div_up(lambda_max_upper(gram, error), len(self.x)))
+        return covariance_top(self.x)
 
     def risk(self) -> tuple[float, float]:
         """Bounds of the comparator's own risk O."""
@@ -99,7 +97,7 @@ class Neuron:
 
     def size(self) -> float:
         """Upper bound on X, the largest norm of a row."""
-        return float(norm_upper(self.x, axis=1).max())
+        return largest_row(self.x)
 
     def least_slope(self, radius: float) -> float:
         """Lower bound on s' at every a with ``|a - b_i| <= radius X`` for some i."""

@@ -258,6 +258,7 @@ def test_plans_runs_and_certificates(problem, tmp_path):
     run = pc.run(plan)
     result, g = audit(plan, run), plan.guarantee
     assert result.consistent, [c for c in result.checks if not c.ok]
+    assert plan.alternatives and all(a.reason and not a.accepted for a in plan.alternatives)
     assert not g.vacuous and g.evidence.name == "CERTIFIED"
     x, y, w = plan.features, plan.targets, run.final_w
     if problem == "linear-network":
@@ -351,6 +352,19 @@ def test_starts_are_what_they_say():
     np.testing.assert_array_equal(
         weights[:, -1], 2 * np.random.Generator(np.random.PCG64(7)).standard_normal(5)
     )
+
+
+def test_why_other_theorems_do_not_apply():
+    """At zero the gradients vanish and the second derivatives are not positive semidefinite."""
+    x, y, v, *_ = phase_case()
+    zero = np.zeros(3)
+    for by_hand, curvature in (
+        (rank_one_formulas(x, y), -x.T @ x / len(x)),
+        (phase_formulas(x, y), -(x * y[:, None]).T @ x / len(x)),
+    ):
+        assert not by_hand.grad(zero).any() and by_hand.f(zero) > by_hand.f(v)
+        np.testing.assert_allclose(by_hand.hess(zero), curvature, rtol=1e-9)
+    assert not network_formulas(x, y, np.zeros((2, 4)))[1].any()
 
 
 def test_what_cannot_be_certified_is_refused():

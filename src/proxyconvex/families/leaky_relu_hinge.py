@@ -26,7 +26,6 @@ kappa to infinity, a quarter of what the paper's ``kappa = 2`` gives with ``eta 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -40,7 +39,7 @@ from ..core.references import BRUTZKUS_2018, FREI_GU_2021, PROXYCONVEX_NOTES, Re
 from .activations import Activation
 from .base import Problem
 from .leaky_relu_noise import LeakyReluNoise, output_signs
-from .two_layer import check_data, forward, pre_activations, value_and_slope
+from .two_layer import forward, pre_activations, value_and_slope
 
 
 class HingeProblem(Problem):
@@ -175,20 +174,7 @@ class LeakyReluHinge(LeakyReluNoise):
         """
         if proxy:
             raise InvalidInputError("proxy", sorted(proxy), "u, kappa and level")
-        check_data(features, targets)
-        d = features.shape[1]
-        if np.shape(comparator) != (self.width, d):
-            raise InvalidInputError(
-                "comparator", np.shape(comparator), f"shape ({self.width}, {d}): (width, features)"
-            )
-        for what, value in (("kappa", kappa), ("level", level)):
-            if not (math.isfinite(value) and value > 0):
-                raise InvalidInputError(what, value, "a finite number > 0")
-        if u is None:
-            u = comparator[0] * (math.sqrt(self.width) * self.activation.slope / kappa)
-        u = np.asarray(u, dtype=np.float64)
-        if u.shape != (d,) or not np.isfinite(u).all():
-            raise InvalidInputError("u", u, f"finite numbers of shape ({d},)")
+        u = self.checked_u(features, targets, comparator, u, kappa=kappa, level=level)
         return HingeProblem(
             features=features,
             targets=targets,

@@ -170,6 +170,37 @@ class LeakyReluNoise(Family):
         row = (kappa / self.activation.slope) * u / math.sqrt(self.width)
         return output_signs(self.width)[:, None] * row
 
+    def checked_u(
+        self,
+        features: Float[np.ndarray, "n d"],
+        targets: Float[np.ndarray, " n"],
+        comparator: Float[np.ndarray, "m d"],
+        u: Float[np.ndarray, " d"] | None,
+        *,
+        kappa: float,
+        **positive: float,
+    ) -> Float[np.ndarray, " d"]:
+        """The vector u after all arguments have been checked; by default the one that gives V's first row.
+
+        Raises:
+            InvalidInputError: for shapes that do not fit, values that are not finite, numbers that are not positive.
+        """
+        check_data(features, targets)
+        d = features.shape[1]
+        if np.shape(comparator) != (self.width, d):
+            raise InvalidInputError(
+                "comparator", np.shape(comparator), f"shape ({self.width}, {d}): (width, features)"
+            )
+        for what, value in {"kappa": kappa, **positive}.items():
+            if not (math.isfinite(value) and value > 0):
+                raise InvalidInputError(what, value, "a finite number > 0")
+        if u is None:
+            u = comparator[0] * (math.sqrt(self.width) * self.activation.slope / kappa)
+        u = np.asarray(u, dtype=np.float64)
+        if u.shape != (d,) or not np.isfinite(u).all():
+            raise InvalidInputError("u", u, f"finite numbers of shape ({d},)")
+        return u
+
     def problem(
         self,
         features: Float[np.ndarray, "n d"],
@@ -201,20 +232,7 @@ class LeakyReluNoise(Family):
             raise InvalidInputError("proxy", sorted(proxy), "theorem, u, kappa and theta")
         if theorem not in THEOREMS:
             raise InvalidInputError("theorem", theorem, ", ".join(THEOREMS))
-        check_data(features, targets)
-        d = features.shape[1]
-        if np.shape(comparator) != (self.width, d):
-            raise InvalidInputError(
-                "comparator", np.shape(comparator), f"shape ({self.width}, {d}): (width, features)"
-            )
-        for what, value in (("kappa", kappa), ("theta", theta)):
-            if not (math.isfinite(value) and value > 0):
-                raise InvalidInputError(what, value, "a finite number > 0")
-        if u is None:
-            u = comparator[0] * (math.sqrt(self.width) * self.activation.slope / kappa)
-        u = np.asarray(u, dtype=np.float64)
-        if u.shape != (d,) or not np.isfinite(u).all():
-            raise InvalidInputError("u", u, f"finite numbers of shape ({d},)")
+        u = self.checked_u(features, targets, comparator, u, kappa=kappa, theta=theta)
         # NumPy scalars are dynamic under JAX: another kappa does not compile again.
         kappa, theta, omega = (np.asarray(float(value)) for value in (kappa, theta, self.omega))
         return LeakyReluProblem(

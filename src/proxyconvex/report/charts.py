@@ -21,6 +21,7 @@ from .series import (
     region_radius,
     steps,
 )
+from .summary import baseline_words
 
 if TYPE_CHECKING:
     from ..core.guarantee import Guarantee
@@ -89,7 +90,7 @@ def _promised_quantity_chart(audit: Audit, name: str) -> Chart:
         series.append(Series("promised after this many steps", x, shown, "promise"))
     levels = [Level(f"promised: at most {number(g.bound, direction='up')}", g.bound, shade="below")]
     if g.baseline is not None:
-        levels.append(Level(f"the best constant: {number(g.baseline)}", g.baseline))
+        levels.append(Level(f"{baseline_words(audit.plan)}: {number(g.baseline)}", g.baseline))
     return Chart(
         key="quantity",
         title=f"The promised quantity: {label}",

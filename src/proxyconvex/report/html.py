@@ -13,6 +13,7 @@ from .figures import Chart, render, samples
 from .format import number, percent, quantity_value
 from .on_trace import WATCHED, failed_conditions
 from .premises import last_needed
+from .summary import baseline_words
 
 if TYPE_CHECKING:
     import jinja2
@@ -239,7 +240,9 @@ def _cards(audit: Audit) -> list[dict[str, str]]:
         cards.append(_card("Promised quantity", f"≤ {number(bound, direction='up')}", label, "promise"))
         cards.append(_card("Measured", number(measured), label, "run"))
     if g.baseline is not None:
-        cards.append(_card("Best constant", number(g.baseline), "mean squared error of predicting the mean"))
+        words = baseline_words(plan).capitalize()
+        unit = "mean squared error" if "risk" in g.quantity else "loss"
+        cards.append(_card(words, number(g.baseline), f"its {unit}: what no training reaches"))
     done = int(audit.trace.steps_done)
     kept = (
         number(plan.method.steps)

@@ -43,6 +43,11 @@ def method_line(method: Method) -> str:
     return f"{kind}, {rule}, {method.steps:,} steps"
 
 
+def baseline_words(plan: Plan) -> str:
+    """What has the loss or risk that a promise is compared with (`Guarantee.baseline`)."""
+    return "zero vector" if plan.family.name == "rank-one" else "best constant prediction"
+
+
 def _premises(guarantee: Guarantee) -> list[dict[str, Any]]:
     return [
         {"name": p.name, "statement": p.statement, "evidence": p.evidence.name, "value": _number(p.value)}

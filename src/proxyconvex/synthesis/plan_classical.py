@@ -20,7 +20,7 @@ from ..data import Dataset, Preprocessing, default_preprocessing
 from ..families.classical import LinearModel
 from .plan_classical_nonconvex import PLANNERS, Options
 from .plan_types import Plan
-from .promise import guarantee
+from .promise import certified_plan
 
 LINEAR = "Leave --problem out for least squares (numbers) or logistic regression (two classes)."
 
@@ -135,19 +135,17 @@ def _linear(
     made = [(name, v, checker.derive(name, x, y, initial, activation, v[None], params)) for name, v in found]
     made.sort(key=lambda one: one[2]["bound"])
     (theorem, v, derived), others = made[0], made[1:]
-    gd = GradientDescent(ConstantStep(eta), steps)
-    return Plan(
+    return certified_plan(
         dataset=dataset,
         preprocessing=preprocessing,
         features=x,
         family=family,
         initial=initial,
         comparator=v[None],
-        certificate_comparator=v[None],
-        method=gd,
-        guarantee=guarantee(family.name, theorem, gd, params, derived, len(x)),
+        method=GradientDescent(ConstantStep(eta), steps),
+        theorem=theorem,
+        params=params,
         derived=derived,
-        theorem_params=params,
         alternatives=tuple(
             Alternative(
                 name, True, f"applies; {theorem} promises less", numbers["bound"], numbers.get("error_bound")

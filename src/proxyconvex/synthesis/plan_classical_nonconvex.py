@@ -20,11 +20,12 @@ from proxyconvex_checker.errors import CheckError
 from proxyconvex_checker.single_neuron import neuron_of
 
 from ..core.errors import InvalidInputError
+from ..core.guarantee import Alternative
 from ..core.methods import ConstantStep, GradientDescent
 from ..data import Dataset, Preprocessing, default_preprocessing
 from ..families.classical_nonconvex import Factored, LinearNetwork, PhaseRetrieval, RankOne
 from .plan_types import Plan
-from .promise import guarantee
+from .promise import certified_plan
 
 LEFT = 1e-6
 """Share of the baseline that the planned number of steps leaves above the comparator."""
@@ -33,6 +34,26 @@ MEASUREMENTS = 200
 """Gaussian measurements per entry of the signal, to begin with; more where these certify nothing."""
 SHARE = 0.1
 """Radius of the ball of a linear network over the norm of its second layer, where the planner chooses the scale."""
+
+REASONS = {
+    "rank-one": (
+        ("CvxSquares", "needs convexity: the second derivative at u = 0 is -M"),
+        ("PLg", "needs PL on the whole space: u = 0 is stationary and no minimum"),
+    ),
+    "phase-retrieval": (
+        ("CvxSquares", "needs convexity: the second derivative at w = 0 is -(1/n) sum y x x^T"),
+        ("PLg", "needs PL on the whole space: w = 0 is stationary and no minimum"),
+    ),
+    "linear-network": (
+        (
+            "CvxSquares",
+            "needs convexity: at W = 0, a = 0 the second derivative has both signs, unless X^T y = 0",
+        ),
+        ("PLg", "needs PL on the whole space: W = 0, a = 0 is stationary and no minimum, unless X^T y = 0"),
+        ("RSIrank", "needs an isolated solution: W and a can be rescaled against each other"),
+    ),
+}
+"""Why the theorems of linear models, and of each other, do not apply."""
 
 
 @dataclass(frozen=True)
@@ -72,19 +93,18 @@ class Pieces:
 
     def plan(self, theorem: str, params: dict[str, Any], derived: dict[str, float], **more: Any) -> Plan:
         """The plan with the checker's numbers."""
-        method = GradientDescent(ConstantStep(params["eta"]), params["T"])
-        return Plan(
+        return certified_plan(
             dataset=self.dataset,
             preprocessing=self.preprocessing,
             features=self.x,
             family=self.family,
             initial=self.initial,
             comparator=self.comparator,
-            certificate_comparator=self.comparator,
-            method=method,
-            guarantee=guarantee(self.family.name, theorem, method, params, derived, len(self.x)),
+            method=GradientDescent(ConstantStep(params["eta"]), params["T"]),
+            theorem=theorem,
+            params=params,
             derived=derived,
-            theorem_params=params,
+            alternatives=tuple(Alternative(name, False, why) for name, why in REASONS[self.family.name]),
             seed=self.family.seed,
             notes=self.notes,
             **more,
@@ -103,7 +123,8 @@ def _spectral_plan(
         over = max(L * square / (2 * LEFT * curvature.baseline), math.e)
         steps = min(MOST_STEPS, math.ceil(math.log(over) / shrink))
     params = {"T": steps, "eta": eta, **fixed}
-    derived = secant.derive(theorem, *pieces.given, params)
+    # What `secant.derive` returns, without bounding the curvature a second time.
+    derived = secant.contraction(neuron_of(*pieces.given), params, curvature)
     return pieces.plan(theorem, params, derived, proxy={"secant": derived["m"], "noise": derived["noise"]})
 
 

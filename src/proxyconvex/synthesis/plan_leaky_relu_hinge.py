@@ -12,7 +12,7 @@ The planner takes T3m where its promise fits into the steps allowed, else T3u.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,13 +24,14 @@ from proxyconvex_checker.errors import CheckError
 from ..core.errors import InvalidInputError
 from ..core.guarantee import Alternative
 from ..core.methods import SGD, ConstantStep
-from ..data import Dataset, Preprocessing, default_preprocessing
+from ..data import Dataset, Preprocessing
 from ..families.activations import Activation
 from ..families.leaky_relu_hinge import LeakyReluHinge
+from .choose_preprocessing import scaled_and_biased
 from .convex_comparator import Rows, Solution, hard_margin, update_form
-from .plan_leaky_relu_noise import BIASES, COMPARED_ROWS, shortest_kappa
+from .plan_leaky_relu_noise import shortest_kappa
 from .plan_types import Plan
-from .promise import guarantee
+from .promise import certified_plan
 
 SAMPLINGS = ("cyclic", "with-replacement")
 
@@ -130,17 +131,13 @@ def share_promise(task: Task, steps: int, sampling: str, best: Solution | None =
 
 
 def best_preprocessing(dataset: Dataset, slope: float, steps: int) -> Preprocessing:
-    """The standard preprocessing with the least promised share: columns scaled or not, then the bias feature."""
-    base, every = default_preprocessing(dataset), math.ceil(len(dataset.raw) / COMPARED_ROWS)
+    """The standard preprocessing with the least promised share."""
 
-    def worth(candidate: Preprocessing) -> float:
-        x = candidate.apply(dataset.raw)[::every]
+    def worth(x: Float[np.ndarray, "k d"], y: Float[np.ndarray, " k"]) -> float:
         growth = float(np.max(np.sum(x * x, axis=1)))
-        return update_form(Rows(dataset.targets[::every, None] * x, slope), growth, steps, quick=True).value
+        return update_form(Rows(y[:, None] * x, slope), growth, steps, quick=True).value
 
-    best = min((worth(c), k, c) for k, c in enumerate(replace(base, scale=s) for s in ("none", "column")))
-    others = [replace(best[2], bias=bias) for bias in BIASES if bias != best[2].bias]
-    return min([best, *((worth(c), k, c) for k, c in enumerate(others, 2))])[2]
+    return scaled_and_biased(dataset, worth)
 
 
 def plan_leaky_relu_hinge(
@@ -193,20 +190,18 @@ def plan_leaky_relu_hinge(
     mistakes = mistake_promise(task, steps, sampling or "cyclic")
     share = share_promise(task, steps, sampling or "with-replacement")
     chosen = share if isinstance(mistakes, str) else mistakes
-    return Plan(
+    return certified_plan(
         dataset=dataset,
         preprocessing=preprocessing,
         features=features,
         family=family,
         initial=task.initial,
         comparator=family.comparator(chosen.u, chosen.params["kappa"]),
-        certificate_comparator=chosen.u,
+        stored=chosen.u,
         method=chosen.method,
-        guarantee=guarantee(
-            family.name, chosen.theorem, chosen.method, chosen.params, chosen.derived, len(features)
-        ),
+        theorem=chosen.theorem,
+        params=chosen.params,
         derived=chosen.derived,
-        theorem_params=chosen.params,
         proxy={"u": chosen.u, "kappa": chosen.params["kappa"], "level": chosen.level},
         alternatives=_alternatives(mistakes, share, chosen),
         seed=seed,

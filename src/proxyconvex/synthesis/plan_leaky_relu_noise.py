@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
@@ -30,16 +30,15 @@ from ..core.methods import SGD, ConstantStep, GradientDescent, Method, Normalise
 from ..data import Dataset, Preprocessing, default_preprocessing
 from ..families.activations import Activation
 from ..families.leaky_relu_noise import K0, LeakyReluNoise
+from .choose_preprocessing import scaled_and_biased
 from .convex_comparator import Rows, count_form, error_form, gradient_form, margin_form
 from .leaky_alternatives import alternatives
 from .plan_types import Plan
-from .promise import guarantee
+from .promise import certified_plan
 
 KAPPA_LOSS = 1e-3
 KAPPA_CAP = 2.0**60
 METHODS = ("sgd", "normalised-gd", "gd")
-BIASES = (0.1, 0.3, 1.0)
-COMPARED_ROWS = 500
 
 
 @dataclass(frozen=True)
@@ -239,24 +238,18 @@ def plan_gradient(task: Task) -> Candidate:
 
 
 def best_preprocessing(dataset: Dataset, slope: float, steps: int, one_pass: bool) -> Preprocessing:
-    """The standard preprocessing with the least T3e promise: columns scaled or not, then the bias feature.
+    """The standard preprocessing with the least T3e promise.
 
     A promise about unseen rows must not look at them, so one pass keeps the default.
     """
     if one_pass:
         return default_preprocessing(dataset, statistics=False)
-    base = default_preprocessing(dataset)
 
-    every = math.ceil(len(dataset.raw) / COMPARED_ROWS)
-
-    def worth(candidate: Preprocessing) -> float:
-        x = candidate.apply(dataset.raw)[::every]
+    def worth(x: Float[np.ndarray, "k d"], y: Float[np.ndarray, " k"]) -> float:
         growth = float(np.max(np.sum(x * x, axis=1)))
-        return error_form(Rows(dataset.targets[::every, None] * x, slope), growth, steps, quick=True).value
+        return error_form(Rows(y[:, None] * x, slope), growth, steps, quick=True).value
 
-    best = min((worth(c), k, c) for k, c in enumerate(replace(base, scale=s) for s in ("none", "column")))
-    others = [replace(best[2], bias=bias) for bias in BIASES if bias != best[2].bias]
-    return min([best, *((worth(c), k, c) for k, c in enumerate(others, 2))])[2]
+    return scaled_and_biased(dataset, worth)
 
 
 def _check(dataset: Dataset, method: str, steps: int, one_pass: bool, delta: float, activation: str) -> None:
@@ -348,20 +341,18 @@ def plan_leaky_relu_noise(
     initial = family.initial(features.shape[1])
     task = Task(family, features, dataset.targets, initial, steps, delta)
     chosen, others = _promise(task, method, one_pass)
-    return Plan(
+    return certified_plan(
         dataset=dataset,
         preprocessing=preprocessing,
         features=features,
         family=family,
         initial=initial,
         comparator=family.comparator(chosen.u, chosen.kappa),
-        certificate_comparator=chosen.u,
+        stored=chosen.u,
         method=chosen.method,
-        guarantee=guarantee(
-            family.name, chosen.theorem, chosen.method, chosen.params, chosen.derived, len(features)
-        ),
+        theorem=chosen.theorem,
+        params=chosen.params,
         derived=chosen.derived,
-        theorem_params=chosen.params,
         proxy={"theorem": chosen.theorem, "u": chosen.u, "kappa": chosen.kappa, **chosen.proxy},
         alternatives=alternatives(task, method, one_pass, chosen, others),
         seed=seed,

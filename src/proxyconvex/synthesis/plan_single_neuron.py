@@ -6,7 +6,6 @@ of at most ``C OPT + eps``. The comparator, alpha and the step minimise that num
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import Any
 
@@ -23,11 +22,10 @@ from ..core.theorems.proxy_convex import best_step
 from ..data import Dataset, Preprocessing, default_preprocessing
 from ..families.links import LINKS, Link
 from ..families.single_neuron import SingleNeuron
+from .choose_preprocessing import cheapest
 from .neuron_comparator import Choice, Rows, choose
 from .plan_types import Plan
-from .promise import guarantee
-
-COMPARED_ROWS = 500
+from .promise import certified_plan
 
 
 def candidates(dataset: Dataset) -> list[Preprocessing]:
@@ -41,15 +39,13 @@ def candidates(dataset: Dataset) -> list[Preprocessing]:
 
 
 def best_preprocessing(dataset: Dataset, family: SingleNeuron, steps: int) -> Preprocessing:
-    """The candidate with the least promise on at most `COMPARED_ROWS` rows."""
-    every = math.ceil(len(dataset.raw) / COMPARED_ROWS)
+    """The candidate with the least promise."""
 
-    def worth(candidate: Preprocessing) -> float:
-        x = candidate.apply(dataset.raw)[::every]
-        rows = Rows(x, dataset.targets[::every], family.initial(x.shape[1])[0], family.activation, steps)
+    def worth(x: np.ndarray, y: np.ndarray) -> float:
+        rows = Rows(x, y, family.initial(x.shape[1])[0], family.activation, steps)
         return choose(rows, polish=1, rounds=30).value
 
-    return min((worth(c), k, c) for k, c in enumerate(candidates(dataset)))[2]
+    return cheapest(dataset, candidates(dataset), worth)
 
 
 def plan_single_neuron(
@@ -115,19 +111,17 @@ def plan_single_neuron(
         raise InvalidInputError(
             "data", dataset.name, "data on which the promise can be computed", str(error)
         ) from error
-    gd = GradientDescent(ConstantStep(chosen.eta), steps)
-    return Plan(
+    return certified_plan(
         dataset=dataset,
         preprocessing=preprocessing,
         features=features,
         family=family,
         initial=initial,
         comparator=comparator,
-        certificate_comparator=comparator,
-        method=gd,
-        guarantee=guarantee(family.name, "T3r", gd, params, derived, len(features)),
+        method=GradientDescent(ConstantStep(chosen.eta), steps),
+        theorem="T3r",
+        params=params,
         derived=derived,
-        theorem_params=params,
         proxy={
             "alpha": chosen.alpha,
             "tail": chosen.eta * derived["lambda_max"] / 2,

@@ -1,9 +1,12 @@
-"""From the checker's numbers to a `Guarantee`: the same sentences the certificate will state."""
+"""From the checker's numbers to a `Guarantee` and a `Plan`: the same sentences the certificate will state."""
 
 from __future__ import annotations
 
 import dataclasses
 from typing import Any
+
+import numpy as np
+from jaxtyping import Float
 
 from proxyconvex_checker.claims import promise as claims
 from proxyconvex_checker.claims.table import CLAIMS
@@ -12,6 +15,8 @@ from ..core.evidence import Evidence
 from ..core.guarantee import Guarantee, PremiseRecord
 from ..core.methods import SGD, Method
 from ..core.references import REFERENCES
+from ..families.base import Family
+from .plan_types import Plan
 
 
 def guarantee(
@@ -63,4 +68,42 @@ def guarantee(
         constants=dict(derived),
         probability=confidence,
         baseline=derived.get("baseline"),
+    )
+
+
+def certified_plan(
+    *,
+    family: Family,
+    features: Float[np.ndarray, "n d"],
+    comparator: np.ndarray,
+    method: Method,
+    theorem: str,
+    params: dict[str, Any],
+    derived: dict[str, float],
+    stored: np.ndarray | None = None,
+    **rest: Any,
+) -> Plan:
+    """The plan of a certified theorem.
+
+    Args:
+        family: architecture and hyperparameters.
+        features: the rows the promise speaks of.
+        comparator: in parameter space.
+        method: with its step and number of steps.
+        theorem: identifier, as for `guarantee`.
+        params: the parameters handed to the checker.
+        derived: what the checker returned.
+        stored: what the certificate stores in place of the comparator, if something else.
+        **rest: the remaining fields of `Plan`.
+    """
+    return Plan(
+        family=family,
+        features=features,
+        comparator=comparator,
+        certificate_comparator=comparator if stored is None else stored,
+        method=method,
+        guarantee=guarantee(family.name, theorem, method, params, derived, len(features)),
+        derived=derived,
+        theorem_params=params,
+        **rest,
     )

@@ -3,7 +3,9 @@
 proxyconvex check examples/my_condition.py:monotone --certificate out.json      # holds, with a certificate
 proxyconvex check examples/my_condition.py:too_good                             # false, with a small counterexample
 proxyconvex check examples/my_condition.py:smooth                               # on parameters: false
-proxyconvex check examples/my_condition.py:strong                               # on parameters: not refuted
+proxyconvex check examples/my_condition.py:strong                               # on parameters, unbounded: searched only
+proxyconvex check examples/my_condition.py:near --certificate out.json          # on parameters in a ball: holds, with a certificate
+proxyconvex check examples/my_condition.py:network --certificate network        # on the weights of a network: its bounds certify it
 """
 
 import jax
@@ -47,3 +49,21 @@ def loss(w):
 
 smooth = pc.Smooth(0.24 * _largest, f=loss, region=pc.Ball(np.zeros(4), 5.0))  # the right factor is 1/4
 strong = pc.convex(loss, comparator=np.ones(4))
+
+
+def small_loss(w):
+    """The same on two columns: in few parameters and a bounded region a proof by boxes is within reach."""
+    return jnp.mean(jax.nn.softplus(-_labels * (_rows[:, :2] @ w)))
+
+
+near = pc.convex(small_loss, comparator=np.ones(2), region=pc.Ball(np.ones(2), 1.0))
+
+# A network that the library knows: two layers, 64 neurons, all weights within 0.2 of where they are.
+_half = np.random.default_rng(1).normal(size=(32, 4))
+_space = pc.WeightSpace(
+    pc.TwoLayerNetwork(pc.Activation("softplus", 0.0, 2.0)),
+    pc.Ball(np.concatenate([_half, _half]), 0.2),
+    _rows,
+    _labels,
+)
+network = pc.Smooth(1.0, f=_space.loss, region=_space.region)

@@ -63,6 +63,13 @@ def check(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue an interrupted check (its state lies beside the file).")
     ] = False,
+    comparator: Annotated[
+        str,
+        typer.Option(
+            help="For proxy convexity on parameters: 'fixed', or 'region' to certify it against every v of the region.",
+            metavar="fixed|region",
+        ),
+    ] = "fixed",
     seed: Annotated[int, typer.Option(help="Seed of the search.", min=0)] = 0,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object on standard output, nothing else.")
@@ -72,8 +79,9 @@ def check(
     """Refute or certify a condition that you wrote down in a Python file.
 
     First a search for a counterexample: the first one is printed at once, then made as simple as possible and confirmed in ball
-    arithmetic. If there is none, a reduced condition (`pc.ProxyConvexity.pointwise`, `pc.reduced`) is proved by interval branch and
-    bound; a condition on parameters can only be searched.
+    arithmetic. If there is none, the condition is proved by interval branch and bound: a reduced condition (`pc.ProxyConvexity.pointwise`,
+    `pc.reduced`), or one on at most six parameters in a bounded region, whose JAX functions are translated to a formula. A condition on the
+    loss of a `pc.WeightSpace` is proved by its bounds, whatever its size. Anything else is searched, and the text says why it is not certified.
 
     Exit code 0: it holds (certified); 1: it is false; 3: not decided; 2: bad input.
 
@@ -84,8 +92,20 @@ def check(
     seconds = None if budget is None else parse_budget(budget)
     out, err = Console(highlight=False, soft_wrap=True), Console(stderr=True, highlight=False, soft_wrap=True)
     condition, like = load_condition(target)
+    if comparator not in ("fixed", "region"):
+        raise InvalidInputError("--comparator", comparator, "fixed or region")
     session = Session(
-        condition, like, target, seconds, seed, jobs, scheduler, resume, err, not quiet and not as_json
+        condition,
+        like,
+        target,
+        seconds,
+        seed,
+        jobs,
+        scheduler,
+        resume,
+        comparator,
+        err,
+        not quiet and not as_json,
     )
     if not as_json:
         out.print(f"[bold]{escape(target)}[/]\n  {escape(_cut(_statement(condition)))}")
@@ -117,7 +137,7 @@ class Session:
 
     def __init__(
         self, condition: Any, like: Any, target: str, seconds: float | None, seed: int, jobs: int, scheduler: str | None,
-        resume: bool, err: Console, talk: bool,
+        resume: bool, comparator: str, err: Console, talk: bool,
     ) -> None:  # fmt: skip
         self.condition, self.like, self.target, self.seconds, self.seed = (
             condition,
@@ -127,6 +147,7 @@ class Session:
             seed,
         )
         self.jobs, self.scheduler, self.err, self.talk = jobs, scheduler, err, talk
+        self.comparator = comparator
         self.started = time.monotonic()
         self.reduced = isinstance(condition, ReducedCondition)
         self.state = state_file(target)
@@ -142,25 +163,53 @@ class Session:
 
     def run(self) -> Verdict:
         """The verdict."""
-        verdict = self._search()
-        if verdict.status is not Status.FALSIFIED and self.reduced:
-            from .checks.certify.certify import certify
-
-            left = 60.0 if self.seconds is None else max(1.0, self.seconds - self.elapsed)
-            with self._line() as report:
-                proved = certify(
-                    self.condition, seconds=left, jobs=self.jobs, scheduler=self.scheduler,
-                    progress=report if self.talk else False, checkpoint=self.state,
-                )  # fmt: skip
-            verdict = proved if proved.status is not Status.INCONCLUSIVE else _both(verdict, proved)
+        known = None if self.reduced else self._network()
+        if known is not None and known.status is Status.HOLDS:
+            return known
+        reason = None if self.reduced or known is not None else self._reason()
+        verdict = self._search(self.reduced or (known is None and reason is None))
+        if verdict.status is Status.FALSIFIED:
+            pass
+        elif known is not None:
+            verdict = _searched(verdict, known.sentence)
+        elif reason is not None:
+            verdict = _searched(verdict, f"Searched, not certified, because {reason}.")
+        else:
+            verdict = self._certify(verdict)
         if verdict.status in (Status.HOLDS, Status.FALSIFIED):
             self.state.unlink(missing_ok=True)
         return verdict
 
-    def _search(self) -> Verdict:
+    def _network(self) -> Verdict | None:
+        """What the bounds of a known network say about a condition on its loss."""
+        from .checks.weights.conditions import certify_network, network_of
+
+        return None if network_of(self.condition) is None else certify_network(self.condition)
+
+    def _reason(self) -> str | None:
+        from .checks.translate.condition import why_not
+
+        return why_not(self.condition, self.like, self.comparator == "region")
+
+    def _certify(self, searched: Verdict) -> Verdict:
+        from .checks.certify.certify import certify
+
+        left = 60.0 if self.seconds is None else max(1.0, self.seconds - self.elapsed)
+        with self._line() as report:
+            proved = certify(
+                self.condition, seconds=left, jobs=self.jobs, scheduler=self.scheduler, like=self.like, comparator=self.comparator,
+                progress=report if self.talk else False, checkpoint=self.state, name=self.target.rpartition(":")[2],
+            )  # fmt: skip
+        if proved.status is not Status.INCONCLUSIVE:
+            return proved
+        if "reason" in proved.witness:
+            return _searched(searched, f"Searched, not certified, because {proved.witness['reason']}.")
+        return _both(searched, proved)
+
+    def _search(self, certifiable: bool) -> Verdict:
         from .checks.falsify.falsify import falsify
 
-        limit = None if self.seconds is None else self.seconds / 4 if self.reduced else self.seconds
+        limit = None if self.seconds is None else self.seconds / 4 if certifiable else self.seconds
         evaluations = None if limit is None or self.reduced else 10**9
         elsewhere = {} if self.reduced else {"scheduler": self.scheduler, "jobs": self.jobs}
         with self._line() as report:
@@ -211,6 +260,11 @@ def state_file(target: str) -> Path:
     return file.with_name(f".{file.stem}.{name if path else 'condition'}.check.npz")
 
 
+def _searched(search: Verdict, why: str) -> Verdict:
+    """What the search saw, and why that is all."""
+    return Verdict(search.status, f"{search.sentence} {why}", search.evidence, search.witness)
+
+
 def _both(search: Verdict, proved: Any) -> Verdict:
     """Undecided: what the search saw and what the branch and bound proved."""
     return Verdict(
@@ -228,7 +282,9 @@ def _write(verdict: Any, path: Path | None) -> str:
     if verdict.status is not Status.HOLDS:
         return "No certificate was written: there is one only for a condition that is proved."
     try:
-        return f"Certificate: {verdict.write(path)}\nCheck it: proxyconvex verify {path}"
+        written = Path(verdict.write(path))
+        what = written.parent if written.name == "certificate.json" and written != path else written
+        return f"Certificate: {written}\nCheck it: proxyconvex verify {what}"
     except InvalidInputError as error:
         return f"No certificate was written: {error.fix or error}"
 
@@ -254,10 +310,6 @@ def _show(out: Console, verdict: Any, session: Session, target: str, note: str) 
         )
     else:
         out.print(f"  {escape(verdict.sentence)}")
-        if verdict.status is Status.NOT_FALSIFIED:
-            out.print(
-                "  Only reduced conditions in at most six bounded variables can be certified; this one is on parameters."
-            )
     if note:
         out.print(escape(note))
 

@@ -78,9 +78,52 @@ def test_a_condition_on_parameters_is_only_searched(tmp_path):
     assert code == 3
     assert "NOT_FALSIFIED (evidence SAMPLED" in out
     assert "does not show that none exists" in out
+    assert "Searched, not certified, because its region, the whole space, does not bound w_0, w_1" in out
     assert "No certificate was written" in out
     assert not (tmp_path / "no.json").exists()
     state_file(f"{EXAMPLE}:strong").unlink()
+
+
+def test_a_condition_on_few_parameters_in_a_ball_is_certified_and_verified(tmp_path):
+    certificate = tmp_path / "near.json"
+    code, out, _ = run(f"{EXAMPLE}:near", "--budget", "20s", "--certificate", certificate, "--quiet")
+    assert code == 0 and "HOLDS (evidence CERTIFIED" in out
+    result = CliRunner().invoke(cli.app, ["verify", str(certificate)])
+    assert result.exit_code == 0 and "translated from ProxyConvexity near with f = small_loss" in " ".join(
+        result.stdout.split()
+    )
+
+
+def test_a_condition_on_a_known_network_is_certified_by_its_bounds(tmp_path):
+    code, out, _ = run(f"{EXAMPLE}:network", "--certificate", tmp_path / "net.json", "--quiet")
+    assert code == 0 and "It follows from smoothness at most" in out
+    assert f"Check it: proxyconvex verify {tmp_path / 'net'}" in out
+    assert CliRunner().invoke(cli.app, ["verify", str(tmp_path / "net")]).exit_code == 0
+
+
+def test_every_comparator_of_a_region_at_once(user_file):
+    path = user_file(
+        "f = lambda w: jnp.sum(w**2 + w**4)\ncond = pc.ProxyConvexity(f, f, f, comparator=np.zeros(1), region=pc.Ball(np.zeros(1), 1.0))\n"
+    )
+    code, out, _ = run(f"{path}:cond", "--budget", "20s", "--comparator", "region", "--quiet")
+    assert code == 0 and "v_0 in [-1, 1]" in out, out
+    assert "fixed or region" in run(f"{path}:cond", "--comparator", "all")[2]
+
+
+def test_what_has_no_translation_is_searched_and_the_reason_names_the_line(user_file):
+    path = user_file(
+        "cond = pc.BoundedBelow(-1, f=lambda w: jnp.sum(jnp.sin(w)) + 8, region=pc.Ball(np.zeros(2), 1.0))\n"
+    )
+    code, out, _ = run(f"{path}:cond", "--budget", "2s", "--quiet")
+    assert code == 3 and "NOT_FALSIFIED" in out
+    assert "'sin' has no counterpart among the expressions (at mine.py, line 5)" in out
+
+
+def test_too_many_variables_are_searched_and_it_says_why(user_file):
+    path = user_file("cond = pc.BoundedBelow(0, f=lambda w: w @ w, region=pc.Ball(np.zeros(7), 1.0))\n")
+    code, out, _ = run(f"{path}:cond", "--budget", "2s", "--quiet")
+    assert code == 3
+    assert "Searched, not certified, because it has 7 variables and boxes are subdivided in at most 6." in out
 
 
 def test_an_undecided_condition_keeps_its_state_and_resumes(user_file):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,9 @@ from ..activations import Activation
 from ..claims.promise import show
 from ..directed import quiet
 from ..errors import CheckError
-from ..rationals import sqrt_lower, to_float_up
+from ..rationals import rational, sqrt_lower, to_float_up
 from ..rounding import Array, finite, mean_bounds, mul_up, softplus_bounds, sub_down
+from ..two_layer_ntk import SLOPE_SQUARED_OVER_LOSS
 from . import layers as weight_layers
 from . import loss as weight_loss
 from . import margins as weight_margins
@@ -69,6 +71,14 @@ QUANTITIES = {
         False,
         "the absolute second derivative of N(W; x) along every unit direction, at every row,",
         targets=False,
+    ),
+    "smoothness": Quantity(
+        False,
+        "the absolute second derivative of the mean logistic loss over the rows along every unit direction",
+    ),
+    "growth": Quantity(
+        False,
+        "the squared norm of the gradient of the mean logistic loss over the rows, divided by that loss,",
     ),
 }
 
@@ -171,6 +181,18 @@ def _two_layer(subject: Subject, nu: float | None, shells: int) -> dict[str, Cal
         return float(mul_up(mul_up(c.norms, c.norms), factor).max())
 
     share = np.full(len(x), 1 / len(x))
+
+    def spread() -> Fraction:
+        return rational(here.spread_upper(c, np.nextafter(share, 1.0)))
+
+    def smoothness() -> float:
+        # f'' is a mean of loss'' (N')^2 <= 1/4 (N')^2 and |loss'| |N''| <= H |<direction, x>|^2 / sqrt m.
+        return (
+            to_float_up(spread() * (Fraction(1, 4) + c.phi.curvature / sqrt_lower(len(v))))
+            if c.phi.smooth
+            else np.inf
+        )
+
     return {
         "margin": supervised(lambda: weight_margins.margins(c, region).min()),
         "tangent-margin": supervised(lambda: sub_down(c.low, here.tangent_decrease(c, region)).min()),
@@ -185,6 +207,9 @@ def _two_layer(subject: Subject, nu: float | None, shells: int) -> dict[str, Cal
         "largest-output": lambda: weight_margins.output_range(c, region)[1].max(),
         "lipschitz": lambda: weight_margins.lipschitz(c, region).max(),
         "hessian": hessian,
+        "smoothness": supervised(smoothness),
+        # |grad f|^2 <= lambda mean loss'^2, lambda the largest eigenvalue of the second moments of the rows.
+        "growth": supervised(lambda: to_float_up(SLOPE_SQUARED_OVER_LOSS * spread())),
     }
 
 
@@ -220,6 +245,19 @@ def _dense(subject: Subject, nu: float | None, shells: int) -> dict[str, Callabl
         low, high = here.output_range(c, radius, shells)
         return max(mean_bounds(softplus_bounds(-np.where(subject.targets > 0, high, -low))[0])[0], 0.0)
 
+    def smoothness() -> float:
+        # f'' is a mean of loss'' (N')^2 <= G^2 / 4 and |loss'| |N''| <= K.
+        bounds = subject.targets, here.local(c, radius)
+        steep, curved = bounds[1].gradient.max(), quadratic_upper(bounds[1].matrix).max()
+        if not np.isfinite([steep, curved]).all():
+            return np.inf
+        return to_float_up(rational(float(steep)) ** 2 / 4 + rational(float(curved)))
+
+    def growth() -> float:
+        # |grad f| <= G mean |loss'|, and its square is at most G^2 mean loss'^2 (Jensen).
+        steep = float((subject.targets, here.local(c, radius))[1].gradient.max())
+        return to_float_up(SLOPE_SQUARED_OVER_LOSS * rational(steep) ** 2) if np.isfinite(steep) else np.inf
+
     return {
         "margin": lambda: margins().min(),
         "tangent-margin": lambda: tangents().min(),
@@ -230,6 +268,8 @@ def _dense(subject: Subject, nu: float | None, shells: int) -> dict[str, Callabl
         "largest-output": lambda: here.output_range(c, radius, shells)[1].max(),
         "lipschitz": lambda: here.local(c, radius).gradient.max(),
         "hessian": lambda: quadratic_upper(here.local(c, radius).matrix).max(),
+        "smoothness": smoothness,
+        "growth": growth,
     }
 
 

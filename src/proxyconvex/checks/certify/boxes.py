@@ -10,7 +10,7 @@ import numpy as np
 from ...core.expressions import Expression
 from ..intervals.arrays import Own
 from .curvature import Curved
-from .program import Gradient, Program
+from .program import Gradient, Program, _Run
 from .ways import Way
 
 Array = np.ndarray
@@ -82,8 +82,16 @@ class Outcome:
     score: Array
 
 
-def examine(task: Task, lo: Array, hi: Array) -> Outcome:
-    """Apply the tests to boxes, the cheapest first."""
+def examine(task: Task, lo: Array, hi: Array, score: Array | None = None) -> Outcome:
+    """Apply the tests to boxes, the cheapest first.
+
+    Args:
+        task: what is to be shown.
+        lo: lower corners.
+        hi: upper corners.
+        score: how much each coordinate matters, where that is known from the boxes these come from: only plain enclosures are
+            then evaluated, and open boxes are split by this score.
+    """
     n = len(lo)
     codes = np.full(n, 255, np.uint8)
     lower = np.full(n, -np.inf)
@@ -98,23 +106,33 @@ def examine(task: Task, lo: Array, hi: Array) -> Outcome:
             good &= low >= 0
         codes[open_[good]] = FORM
         open_ = open_[~good]
+    known = None
     if open_.size and task.form is None and task.slack is not None:
         # With a quadratic form the plain extension is tried together with the mean-value form below.
-        low = task.slack.values(lo[open_], hi[open_])[0][0]
+        known = task.slack.run(lo[open_], hi[open_])
+        low = known.value[task.slack.outputs[0]][0]
         lower[open_] = np.where(np.isnan(low), -np.inf, low)
+        fails = np.flatnonzero(~(low >= 0))
         codes[open_[low >= 0]] = NATURAL
-        open_ = open_[~(low >= 0)]
+        known, open_ = (
+            (known if fails.size == open_.size else known.part(fails)) if score is None else None,
+            open_[fails],
+        )
+    if score is not None:
+        out.score[open_] = score[open_]
+        codes[open_] = np.argmax(score[open_], axis=1).astype(np.uint8)
+        return out
     if open_.size and task.curved is not None:
         good, least = task.curved.closes(lo[open_], hi[open_])
         if task.slack is None:
             lower[open_] = least
         codes[open_[good]] = CURVED
-        open_ = open_[~good]
+        known, open_ = None if known is None else known.part(np.flatnonzero(~good)), open_[~good]
     if open_.size:
         if task.slack is None:
             _widest(task, lo, hi, open_, out)
         else:
-            _closer(task, lo[open_], hi[open_], open_, out)
+            _closer(task, lo[open_], hi[open_], open_, out, known)
     return out
 
 
@@ -127,7 +145,7 @@ def _widest(task: Task, lo: Array, hi: Array, open_: Array, out: Outcome) -> Non
     out.codes[open_] = np.argmax(out.score[open_], axis=1).astype(np.uint8)
 
 
-def _closer(task: Task, lo: Array, hi: Array, open_: Array, out: Outcome) -> None:
+def _closer(task: Task, lo: Array, hi: Array, open_: Array, out: Outcome, known: _Run | None) -> None:
     """The tests with gradients, and the coordinates to split where they fail."""
     assert task.slack is not None
     score, todo = np.zeros_like(lo), np.ones(len(lo), bool)
@@ -148,7 +166,7 @@ def _closer(task: Task, lo: Array, hi: Array, open_: Array, out: Outcome) -> Non
     rest = np.flatnonzero(todo)
     if rest.size:
         left = open_[rest]
-        below, at, slopes = task.slack.centred(lo[rest], hi[rest])
+        below, at, slopes = task.slack.centred(lo[rest], hi[rest], known)
         low = np.where(np.isnan(below[0]), -np.inf, below[0])
         out.lower[left], out.centres[left] = low, _inside(task, lo[rest], hi[rest], at[0][1])
         out.codes[left[low >= 0]] = CENTRED
@@ -179,11 +197,20 @@ def _smear(slope: Gradient, lo: Array, hi: Array, widths: Array) -> Array:
     return total
 
 
+def doubled(x: Array) -> Array:
+    """Every row twice, one after the other."""
+    out = np.empty((2 * len(x), *x.shape[1:]), x.dtype)
+    out[0::2] = x
+    out[1::2] = x
+    return out
+
+
 def split_boxes(lo: Array, hi: Array, coordinate: Array) -> tuple[Array, Array]:
     """Both halves of every box, one after the other; they share the midpoint, so nothing is lost."""
     rows = np.arange(len(lo))
-    middle = lo[rows, coordinate] + 0.5 * (hi[rows, coordinate] - lo[rows, coordinate])
-    low, high = np.repeat(lo, 2, axis=0), np.repeat(hi, 2, axis=0)
+    a, b = lo[rows, coordinate], hi[rows, coordinate]
+    middle = a + 0.5 * (b - a)
+    low, high = doubled(lo), doubled(hi)
     high[2 * rows, coordinate] = middle
     low[2 * rows + 1, coordinate] = middle
     return low, high

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,6 +29,9 @@ from .search import MAX_DIMENSION, Limits, Progress, State, on_dask, search, ser
 from .vanish import segments
 from .verdict import Certification
 from .ways import Way
+
+if TYPE_CHECKING:
+    from ..weights.conditions import NetworkVerdict
 
 SOLVERS = ("auto", "boxes", "z3")
 ROUNDS = (3_000, 100_000)
@@ -147,7 +150,7 @@ def certify(
     like: Any = None,
     comparator: str = "fixed",
     name: str = "",
-) -> Certification:
+) -> Certification | NetworkVerdict:
     """Prove or refute a condition on its whole region, equality included.
 
     Example:
@@ -158,7 +161,8 @@ def certify(
 
     Args:
         condition: a reduced condition in at most six variables, or a condition on at most six parameters in a bounded region (a
-            ball, a box, per-neuron balls, products and intersections of them), whose functions JAX can trace.
+            ball, a box, per-neuron balls, products and intersections of them), whose functions JAX can trace; or a condition on
+            ``space.loss`` of a `WeightSpace`, of any size, which its bounds certify.
         seconds: time budget.
         max_boxes: box budget.
         delta: prove ``slack >= -delta`` instead.
@@ -192,6 +196,10 @@ def certify(
         raise InvalidInputError("comparator", comparator, "'fixed' or 'region'")
     started = time.perf_counter()
     if isinstance(condition, Premise):
+        from ..weights.conditions import certify_network, network_of
+
+        if network_of(condition) is not None:
+            return certify_network(condition)
         from ..translate.condition import NotCertifiable, translate
 
         try:

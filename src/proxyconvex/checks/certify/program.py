@@ -7,6 +7,7 @@ described in `_Run.divided`; `gradients` adds forward-mode derivatives, from whi
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -53,13 +54,28 @@ class Program:
             run = _Run(self, lo, hi, True)
             return [run.value[e] for e in self.outputs], [run.slope[e] for e in self.outputs]
 
-    def centred(self, lo: np.ndarray, hi: np.ndarray) -> tuple[list[Any], list[Pair], list[Gradient]]:
-        """Lower bounds by the better of natural and mean-value form; values at the centres; gradients."""
+    def run(self, lo: np.ndarray, hi: np.ndarray) -> _Run:
+        """The enclosures of all nodes on boxes, to take a part of them and add gradients."""
+        with np.errstate(all="ignore"):
+            return _Run(self, lo, hi, False)
+
+    def centred(
+        self, lo: np.ndarray, hi: np.ndarray, known: _Run | None = None
+    ) -> tuple[list[Any], list[Pair], list[Gradient]]:
+        """Lower bounds by the better of natural and mean-value form; values at the centres; gradients.
+
+        Args:
+            lo: lower corners.
+            hi: upper corners.
+            known: the enclosures on these very boxes, where they are known already.
+        """
         centre = lo + 0.5 * (hi - lo)
-        values, slopes = self.gradients(lo, hi)
-        at_centre = self.values(centre, centre)
         a, below = self.arithmetic, []
         with np.errstate(all="ignore"):
+            run = _Run(self, lo, hi, False) if known is None else known
+            run.differentiate_all()
+            values, slopes = [run.value[e] for e in self.outputs], [run.slope[e] for e in self.outputs]
+            at_centre = self.values(centre, centre)
             for value, slope, middle in zip(values, slopes, at_centre, strict=True):
                 total = middle
                 for i, g in slope.items():
@@ -79,8 +95,20 @@ class _Run:
         self.slope: dict[Expression, Gradient] = {}
         for node in program.order:
             self.value[node] = self.evaluate(node)
-            if slopes:
-                self.slope[node] = self.differentiate(node)
+        if slopes:
+            self.differentiate_all()
+
+    def differentiate_all(self) -> None:
+        """Add the gradients of all nodes."""
+        for node in self.program.order:
+            self.slope[node] = self.differentiate(node)
+
+    def part(self, rows: np.ndarray) -> _Run:
+        """The same for some of the boxes, without evaluating anything again."""
+        other = copy.copy(self)
+        other.lo, other.hi, other.n, other.slope = self.lo[rows], self.hi[rows], len(rows), {}
+        other.value = {e: (x[0][rows], x[1][rows]) for e, x in self.value.items()}
+        return other
 
     def evaluate(self, node: Expression) -> Pair:
         """The enclosure of one node from those of its arguments."""
@@ -90,14 +118,16 @@ class _Run:
             return np.full(self.n, lower_float(c)), np.full(self.n, upper_float(c))
         if op == "var":
             i = self.program.index[args[0]]
-            return np.ascontiguousarray(self.lo[:, i]), np.ascontiguousarray(self.hi[:, i])
+            low = np.ascontiguousarray(self.lo[:, i])
+            return (low, low) if self.lo is self.hi else (low, np.ascontiguousarray(self.hi[:, i]))
         if op == "dd":
             return self.divided(*args)
         x = self.value[args[0]]
         if op == "pow":
             return self.a.pow(x, args[1])
         if len(args) == 1:
-            return self.a.unary(op, x)
+            # At points one evaluation gives both bounds.
+            return self.a.both(op, x[0]) if x[0] is x[1] and op in MONOTONE else self.a.unary(op, x)
         if op == "mul":
             for one, other in ((args[0], args[1]), (args[1], args[0])):
                 if one.op == "const" and float(one.args[0]) == one.args[0]:

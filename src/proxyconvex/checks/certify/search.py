@@ -16,13 +16,15 @@ from typing import Any
 import numpy as np
 
 from ...core.errors import InvalidInputError
-from .boxes import NATURAL, Outcome, Task, examine, split_boxes
+from .boxes import CENTRED, FORM, NATURAL, OUTSIDE, Outcome, Task, doubled, examine, split_boxes
 
 Array = np.ndarray
 
 CHUNK = 4096
 FEW = 256
 HOPELESS = 20_000
+PLAIN, RARE = 2, 0.05
+"""After a level whose gradients closed less than this share of the boxes, so many levels do without."""
 MAX_DIMENSION = 6
 
 
@@ -75,6 +77,8 @@ class State:
         witness: a point where the slack is certainly negative, if one was met.
         seconds: time spent in earlier runs.
         floor: lower bound on the slack over the open boxes.
+        score: how much each coordinate of the open boxes matters, from the last gradients that covered them.
+        plain: how many of the coming levels do without gradients.
     """
 
     lo: Array
@@ -85,15 +89,25 @@ class State:
     witness: Array | None = None
     seconds: float = 0.0
     floor: float = -np.inf
+    score: Array | None = None
+    plain: int = 0
 
     def save(self, path: Path, key: str) -> None:
         """Write the state to a file that `load` reads, atomically."""
         tree = np.concatenate(self.tree) if self.tree else np.zeros(0, np.uint8)
         levels = np.array([len(level) for level in self.tree])
         partial = path.with_suffix(".partial.npz")
-        numbers = np.array([self.boxes, self.seconds])
+        numbers = np.array([self.boxes, self.seconds, self.plain])
+        score = np.zeros(0) if self.score is None else self.score
         np.savez_compressed(
-            partial, lo=self.lo, hi=self.hi, tree=tree, levels=levels, numbers=numbers, key=np.array(key)
+            partial,
+            lo=self.lo,
+            hi=self.hi,
+            tree=tree,
+            levels=levels,
+            numbers=numbers,
+            score=score,
+            key=np.array(key),
         )
         partial.replace(path)
 
@@ -106,23 +120,33 @@ class State:
             if str(stored["key"]) != key:
                 return None
             tree = np.split(stored["tree"], np.cumsum(stored["levels"])[:-1]) if len(stored["levels"]) else []
-            boxes, seconds = stored["numbers"]
-            return cls(stored["lo"], stored["hi"], list(tree), int(boxes), seconds=float(seconds))
+            boxes, seconds, plain = stored["numbers"]
+            score = stored["score"] if stored["score"].size else None
+            return cls(
+                stored["lo"],
+                stored["hi"],
+                list(tree),
+                int(boxes),
+                seconds=float(seconds),
+                score=score,
+                plain=int(plain),
+            )
 
 
-Runner = Callable[[Task, list[tuple[Array, Array]]], Iterator[Outcome]]
+Chunks = list[tuple[Array, ...]]
+Runner = Callable[[Task, Chunks], Iterator[Outcome]]
 
 
-def serial(task: Task, chunks: list[tuple[Array, Array]]) -> Iterator[Outcome]:
+def serial(task: Task, chunks: Chunks) -> Iterator[Outcome]:
     """One chunk after the other."""
-    for lo, hi in chunks:
-        yield examine(task, lo, hi)
+    for chunk in chunks:
+        yield examine(task, *chunk)
 
 
 def threads(jobs: int) -> Runner:
     """Chunks on threads: NumPy lets go of the interpreter inside its loops."""
 
-    def run(task: Task, chunks: list[tuple[Array, Array]]) -> Iterator[Outcome]:
+    def run(task: Task, chunks: Chunks) -> Iterator[Outcome]:
         if len(chunks) < 2:
             yield from serial(task, chunks)
             return
@@ -145,12 +169,12 @@ def on_dask(scheduler: Any) -> Runner:
         ) from error
     client = scheduler if isinstance(scheduler, Client) else Client(scheduler)
 
-    def run(task: Task, chunks: list[tuple[Array, Array]]) -> Iterator[Outcome]:
+    def run(task: Task, chunks: Chunks) -> Iterator[Outcome]:
         if len(chunks) < 2:
             yield from serial(task, chunks)
             return
         # The task is a few kilobytes and goes with every chunk: scattered data may be released between two levels.
-        futures = [client.submit(examine, task, lo, hi, pure=False) for lo, hi in chunks]
+        futures = [client.submit(examine, task, *chunk, pure=False) for chunk in chunks]
         for future in futures:
             yield future.result()
 
@@ -219,11 +243,14 @@ def _level(task: Task, state: State, limits: Limits, started: float, before: flo
     """Examine every open box once. Returns False, and changes nothing, if the time ran out on the way."""
     lo, hi = state.lo, state.hi
     starts = range(0, len(lo), CHUNK)
-    chunks = [(lo[s : s + CHUNK], hi[s : s + CHUNK]) for s in starts]
+    # Gradients cost several times a plain enclosure. Where they close next to nothing, the next levels do without.
+    plain = state.plain > 0 and state.score is not None and task.slack is not None
+    arrays = (lo, hi, state.score) if plain else (lo, hi)
+    chunks = [tuple(x[s : s + CHUNK] for x in arrays) for s in starts]  # type: ignore[union-attr]
     outcomes: list[Outcome] = []
     floor, worst, witness = np.inf, None, None
     done = 0
-    for (a, b), outcome in zip(chunks, limits.runner(task, chunks), strict=True):
+    for (a, b, *_), outcome in zip(chunks, limits.runner(task, chunks), strict=True):
         outcomes.append(outcome)
         done += len(a)
         still = outcome.codes < NATURAL
@@ -248,18 +275,22 @@ def _level(task: Task, state: State, limits: Limits, started: float, before: flo
     state.tree.append(codes)
     state.boxes += len(lo)
     still = codes < NATURAL
-    lo, hi, split, score = lo[still], hi[still], codes[still].astype(np.intp), score[still]
+    by_gradient = np.count_nonzero((codes >= CENTRED) & (codes != FORM) & (codes != OUTSIDE))
+    state.plain = (
+        state.plain - 1 if plain else PLAIN if by_gradient < RARE * len(codes) and len(codes) > FEW else 0
+    )
+    rows = np.flatnonzero(still)
+    lo, hi, score, split = lo[rows], hi[rows], score[rows], codes[rows].astype(np.intp)
     while len(lo):
         lo, hi = split_boxes(lo, hi, split)
-        # NumPy's cost is per call while boxes are few: then they are split again at once.
-        if len(lo) > FEW:
-            break
         score[np.arange(len(score)), split] /= 2
-        score = np.repeat(score, 2, axis=0)
-        split = np.argmax(score, axis=1)
-        if 2 * len(lo) > 8 * max(1, int(still.sum())):
+        score = doubled(score)
+        # NumPy's cost is per call while boxes are few: then they are split again at once.
+        if len(lo) > FEW or 2 * len(lo) > 8 * max(1, int(still.sum())):
             break
+        split = np.argmax(score, axis=1)
         state.tree.append(split.astype(np.uint8))
+    state.score = score
     state.lo, state.hi = lo, hi
     state.worst, state.witness, state.floor = worst, witness, floor
     return True

@@ -47,9 +47,10 @@ def load_condition(target: str) -> tuple[Premise | ReducedCondition, Any]:
     if path.suffix != ".py" or path.is_dir():
         raise InvalidInputError("file", str(path), f"a Python file ({FORM})")
     module = _run(path)
+    defined = {k: _condition_of(v) for k, v in vars(module).items()}
     found = {
         k: v
-        for k, v in vars(module).items()
+        for k, v in defined.items()
         if isinstance(v, Premise | ReducedCondition) and not k.startswith("_")
     }
     if not name:
@@ -66,7 +67,7 @@ def load_condition(target: str) -> tuple[Premise | ReducedCondition, Any]:
             f"a name defined in {path.name}",
             f"{hint}Conditions there: {', '.join(found) or 'none'}.",
         )
-    value = getattr(module, name)
+    value = defined.get(name, getattr(module, name))
     if not isinstance(value, Premise | ReducedCondition):
         hint = (
             "Call it in the file, and name the result."
@@ -77,6 +78,12 @@ def load_condition(target: str) -> tuple[Premise | ReducedCondition, Any]:
             f"{path.name}:{name}", type(value).__name__, "a condition of proxyconvex", hint
         )
     return value, vars(module).get("like")
+
+
+def _condition_of(value: Any) -> Any:
+    """What `certify_on_ball` returned stands for its proxy convexity."""
+    module = sys.modules.get("proxyconvex.checks.weights.premises")
+    return value.premises[0] if module is not None and isinstance(value, module.OnBall) else value
 
 
 def _run(path: Path) -> ModuleType:

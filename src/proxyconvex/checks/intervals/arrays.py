@@ -35,12 +35,24 @@ def up(s: Any) -> Any:
 
 
 def _sum(a: Any, b: Any, side: float) -> Any:
-    """``a + b`` rounded towards ``side``: exact sums are kept (TwoSum)."""
+    """``a + b`` rounded towards ``side``: exact sums are kept (TwoSum). Arrays of one shape are worked on in place."""
     s = a + b
+    if not isinstance(s, np.ndarray):
+        s = np.asarray(s)
     part = s - a
-    error = (a - (s - part)) + (b - part)
-    error = error * side
-    return s + side * (np.abs(s) * EPS) * (error > 0)
+    error = s - part
+    np.subtract(a, error, out=error)
+    np.subtract(b, part, out=part)
+    error += part
+    np.abs(s, out=part)
+    part *= EPS
+    if side > 0:
+        part *= error > 0
+        s += part
+    else:
+        part *= error < 0
+        s -= part
+    return s
 
 
 class Own:

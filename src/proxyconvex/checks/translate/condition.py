@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from ...core.conditions import ProxyConvexity, Smooth
+from ...core.conditions import BoundedBelow, GradientGrowth, Noise, ProxyConvexity, ProxyPL, Smooth
 from ...core.errors import InvalidInputError
-from ...core.expressions import Expression, variable
+from ...core.expressions import Expression, topological, variable
 from ...core.intervals import exact, lower, upper
 from ...core.numbers import is_exact_point, map_point
-from ...core.premises import Constant, Premise, gradient, symbolic, takes_two
+from ...core.premises import Premise, gradient, symbolic, takes_two
 from ...core.reduced import ReducedCondition
 from ...core.regions import exact_point
 from ..falsify.candidates_regions import center_of
@@ -25,7 +25,8 @@ from ..jaxprs import Unsupported
 from .machine import translated
 from .regions import Domain, describe, entries
 
-MAX_VARIABLES = 6
+MAX_VARIABLES, MAX_NODES = 6, 9_000
+KNOWN = (ProxyConvexity, ProxyPL, Smooth, BoundedBelow, GradientGrowth, Noise)
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,30}")
 
 
@@ -41,30 +42,11 @@ class Translation:
         reduced: the inequality; for smoothness, its expression is f itself.
         smoothness: L if the claim is that f is L-smooth, else None.
         zeros: values (numbers or other variables) of the parameters at which the slack may vanish to second order.
-        template: a point with the structure of the parameters.
-        moving: whether the comparator ranges over the region too.
     """
 
     reduced: ReducedCondition
     smoothness: Fraction | None
     zeros: tuple[dict[str, Expression], ...]
-    template: Any
-    moving: bool
-
-    def points(self, values: dict[str, Fraction]) -> Any:
-        """Parameters with the structure of the template, as exact numbers."""
-        return _filled(self.template, iter(list(self.reduced.variables)), values)
-
-
-def _filled(template: Any, names: Any, values: dict[str, Fraction]) -> Any:
-    if isinstance(template, dict):
-        found = {k: _filled(template[k], names, values) for k in sorted(template)}
-        return {k: found[k] for k in template}
-    if isinstance(template, list | tuple):
-        return type(template)(_filled(t, names, values) for t in template)
-    array = np.asarray(template)
-    flat = [values[next(names)] for _ in range(array.size)]
-    return np.array(flat, dtype=object).reshape(array.shape).tolist()
 
 
 def translate(condition: Premise, like: Any = None, moving: bool = False, name: str = "") -> Translation:
@@ -80,38 +62,62 @@ def translate(condition: Premise, like: Any = None, moving: bool = False, name: 
         NotCertifiable: where that cannot be done; the message says why.
         InvalidInputError: for functions that JAX cannot trace, or a missing shape.
     """
+    template, point, comparator, domain, labels = _variables_of(condition, like, moving)
+    try:
+        expression, smoothness = _formula(condition, point, comparator)
+    except Unsupported as error:
+        raise NotCertifiable(f"the formula cannot be written down: {error}") from error
+    if len(topological(expression)) > MAX_NODES:
+        raise NotCertifiable(
+            f"the formula has more than {MAX_NODES} operations when written out; use fewer rows of data"
+        )
+    reduced = ReducedCondition(
+        expression,
+        {n: domain.ranges[n] for n in labels},
+        name=f"{condition.name}, translated",
+        domain=tuple(domain.constraints),
+        origin=_origin(condition, name),
+    )
+    return Translation(reduced, smoothness, _zeros(condition, template, point, comparator, like))
+
+
+def why_not(condition: Premise, like: Any = None, moving: bool = False) -> str | None:
+    """Why boxes cannot serve, as far as that shows without tracing the functions; None if nothing speaks against it."""
+    try:
+        _variables_of(condition, like, moving)
+    except NotCertifiable as reason:
+        return str(reason)
+    return None
+
+
+def _variables_of(condition: Premise, like: Any, moving: bool) -> tuple[Any, Any, Any, Domain, list[str]]:
+    """Template, point, moving comparator (or None), what is known of the variables, and their names."""
+    if not isinstance(condition, KNOWN):
+        raise NotCertifiable(
+            f"{type(condition).__name__} is not one of {', '.join(k.__name__ for k in KNOWN)}"
+        )
     template = template_of(condition, like)
     size = sum(np.size(x) for x in entries_of(template))
     needed = size * (2 if moving else 1)
     if needed > MAX_VARIABLES:
         raise NotCertifiable(f"it has {needed} variables and boxes are subdivided in at most {MAX_VARIABLES}")
     point = _variables("w", template)
-    domain = describe(condition.region, point)
-    comparator = None
+    domain, comparator = describe(condition.region, point), None
     if moving:
-        comparator = _moving_comparator(condition, template)
+        if not isinstance(condition, ProxyConvexity):
+            raise NotCertifiable("only proxy convexity has a comparator that could range over the region")
+        comparator = _variables("v", template)
         also = describe(condition.region, comparator)
         domain = Domain({**domain.ranges, **also.ranges}, [*domain.constraints, *also.constraints])
-    names = [e.args[0] for e in entries(point)] + [e.args[0] for e in (entries(comparator) if moving else ())]
-    if missing := [n for n in names if n not in domain.ranges]:
+    labels = [e.args[0] for e in (*entries(point), *(entries(comparator) if moving else ()))]
+    if missing := [n for n in labels if n not in domain.ranges]:
         raise NotCertifiable(
-            f"its region, {condition.region}, does not bound {', '.join(missing)}; give region=pc.Ball(center, radius) or pc.Box(low, high)"
+            f"its region, {condition.region}, does not bound {', '.join(missing)}; give region=pc.Ball(center, radius) or "
+            "region=pc.Box(low, high)"
         )
-    if empty := [n for n in names if not domain.ranges[n][0] < domain.ranges[n][1]]:
+    if empty := [n for n in labels if not domain.ranges[n][0] < domain.ranges[n][1]]:
         raise NotCertifiable(f"its region leaves {', '.join(empty)} no room")
-    try:
-        expression, smoothness = _formula(condition, point, comparator)
-    except Unsupported as error:
-        raise NotCertifiable(f"the formula cannot be written down: {error}") from error
-    reduced = ReducedCondition(
-        expression,
-        {n: domain.ranges[n] for n in names},
-        name=f"{condition.name}, translated",
-        domain=tuple(domain.constraints),
-        origin=_origin(condition, name),
-    )
-    zeros = _zeros(condition, template, point, comparator, like)
-    return Translation(reduced, smoothness, zeros, template, moving)
+    return template, point, comparator, domain, labels
 
 
 def entries_of(template: Any) -> list[Any]:
@@ -149,15 +155,6 @@ def _map_sorted(function: Any, template: Any) -> Any:
     if isinstance(template, list | tuple):
         return type(template)(_map_sorted(function, t) for t in template)
     return function(template)
-
-
-def _moving_comparator(condition: Premise, template: Any) -> Any:
-    if not isinstance(condition, ProxyConvexity):
-        raise NotCertifiable("only proxy convexity has a comparator that could range over the region")
-    if isinstance(condition.h, Constant) and condition.g is not None:
-        # Allowed: h is then one number for every v.
-        pass
-    return _variables("v", template)
 
 
 def _formula(condition: Premise, point: Any, comparator: Any) -> tuple[Expression, Fraction | None]:

@@ -16,10 +16,6 @@ import numpy as np
 from jaxtyping import Float
 
 from proxyconvex_checker.claims.promise import show
-from proxyconvex_checker.rationals import rational, sqrt_lower, to_float_up
-from proxyconvex_checker.two_layer_ntk import SLOPE_SQUARED_OVER_LOSS
-from proxyconvex_checker.weights import layers as weight_layers
-from proxyconvex_checker.weights import two_layer as weight_two_layer
 from proxyconvex_checker.weights.claims import TWO_LAYER, region_words
 
 from ...core.conditions import BoundedBelow, GradientGrowth, ProxyConvexity, Smooth
@@ -29,8 +25,7 @@ from ...core.premises import Constant, Premise
 from ...core.references import JI_TELGARSKY_2020, PROXYCONVEX_NOTES
 from ...core.regions import Region
 from ...core.setting import OutputGradient, TangentMargins
-from .attack import outputs
-from .space import DenseNetwork, TwoLayerNetwork, WeightSpace
+from .space import DenseNetwork, TwoLayerNetwork, WeightSpace, tangent_margins
 
 Array = np.ndarray
 
@@ -86,8 +81,8 @@ def certify_on_ball(
     two_layer = space.subject.kind == TWO_LAYER
     comparator: Any = space.subject.weights[0] if two_layer else tuple(space.subject.weights)
     h = space.bound("tangent-loss")
-    model, loss = _functions(space, two_layer)
-    margins, steepest = _tangents(space), space.bound("lipschitz")
+    model, loss = space.outputs, space.loss
+    margins, steepest = tangent_margins(space), space.bound("lipschitz")
     certified: dict[str, Any] = {"region": region, "evidence": Evidence.CERTIFIED}
     premises: list[Premise] = [
         ProxyConvexity(
@@ -101,7 +96,7 @@ def certify_on_ball(
         TangentMargins(margins, comparator, model, space.subject.targets, **certified),
         OutputGradient(Constant(steepest, "upper"), model, **certified),
         BoundedBelow(0, loss, evidence=Evidence.PROVED),
-        *_curvature(space, loss, steepest, region, two_layer),
+        *_curvature(space, region, two_layer),
     ]
     sentence = (
         f"The mean logistic loss f over {len(margins)} rows is proxy convex against the centre V: <grad f(W), W - V> >= f(W) - h with "
@@ -115,55 +110,13 @@ def certify_on_ball(
     )
 
 
-def _functions(space: WeightSpace, two_layer: bool) -> tuple[Any, Any]:
-    """The outputs and the mean loss as JAX functions of the weights."""
-    import jax
-    import jax.numpy as jnp
-
-    x, y = space.subject.arrays["inputs"], space.subject.targets
-
-    def model(w: Any) -> Any:
-        return outputs(space.subject, (w,) if two_layer else w, x)
-
-    def loss(w: Any) -> Any:
-        return jnp.mean(jax.nn.softplus(-y * model(w)))
-
-    return model, loss
-
-
-def _tangents(space: WeightSpace) -> Array:
-    """Certified tangent margins of every row."""
-    s = space.subject
-    if s.kind == TWO_LAYER:
-        c, region = space._two_layer
-        return weight_two_layer.sub_down(c.low, weight_two_layer.tangent_decrease(c, region))
-    radius: Any = s.radius if s.radius is not None else s.arrays["radii"]
-    c = weight_layers.examine(s.weights, s.activation, s.arrays["inputs"], s.scales, s.trained, s.output)
-    low = np.where(s.targets > 0, c.low, -c.high)
-    return weight_layers.sub_down(low, weight_layers.remainder_upper(c, radius, space.shells))
-
-
-def _curvature(
-    space: WeightSpace, loss: Any, steepest: float, region: Region, two_layer: bool
-) -> list[Premise]:
-    """Growth ``||grad f||^2 <= A f`` and, for smooth activations, smoothness.
-
-    Two-layer, on the whole space: ``A = 0.40727 lambda``, ``L = lambda (1/4 + H / sqrt m)``, lambda the largest eigenvalue of
-    ``(1/n) sum x x'``. Dense, on the region: ``A = 0.40727 G^2`` (Jensen), ``L = G^2 / 4 + K``, K the Hessian bound.
-    """
-    phi, n = space.subject.activation, len(space.subject.targets)
-    if two_layer:
-        c, _ = space._two_layer
-        size = rational(weight_two_layer.spread_upper(c, np.full(n, np.nextafter(1 / n, 1.0))))
-        where: dict[str, Any] = {"evidence": Evidence.CERTIFIED}
-    else:
-        size, where = rational(steepest) ** 2, {"evidence": Evidence.CERTIFIED, "region": region}
-    growth = Constant(to_float_up(SLOPE_SQUARED_OVER_LOSS * size), "upper")
+def _curvature(space: WeightSpace, region: Region, two_layer: bool) -> list[Premise]:
+    """Growth ``||grad f||^2 <= A f`` and, for smooth activations, smoothness: two-layer on the whole space, dense on the region."""
+    where: dict[str, Any] = {"evidence": Evidence.CERTIFIED}
+    if not two_layer:
+        where["region"] = region
+    loss, growth = space.loss, Constant(space.bound("growth"), "upper")
     found: list[Premise] = [GradientGrowth(growth, 0, loss, loss, reference=PROXYCONVEX_NOTES, **where)]
-    if phi.smooth:
-        if two_layer:
-            smooth = size * (rational(0.25) + phi.curvature / sqrt_lower(len(space.subject.weights[0])))
-        else:
-            smooth = size / 4 + rational(space.bound("hessian"))
-        found.append(Smooth(Constant(to_float_up(smooth), "upper"), loss, **where))
+    if space.subject.activation.smooth:
+        found.append(Smooth(Constant(space.bound("smoothness"), "upper"), loss, **where))
     return found

@@ -24,6 +24,7 @@ from proxyconvex_checker.directed import quiet
 from proxyconvex_checker.errors import CheckError
 from proxyconvex_checker.weights import claims as weight_claims
 from proxyconvex_checker.weights import flips as weight_flips
+from proxyconvex_checker.weights import layers as weight_layers
 from proxyconvex_checker.weights import two_layer as weight_two_layer
 from proxyconvex_checker.weights.claims import DENSE, QUANTITIES, TWO_LAYER, Subject
 
@@ -35,6 +36,7 @@ from ...families.activations import Activation
 from ...families.two_layer_ntk import paired_signs
 from .attack import attack
 from .files import write
+from .functions import NetworkLoss, NetworkOutputs
 from .layer_bounds import checked_activation, checked_targets
 
 Array = np.ndarray
@@ -159,8 +161,24 @@ class WeightSpace:
         return tuple(
             q
             for q in known
-            if (self.targets is not None or not QUANTITIES[q].targets) and (smooth or q != "hessian")
+            if (self.targets is not None or not QUANTITIES[q].targets)
+            and (smooth or q not in ("hessian", "smoothness"))
         )
+
+    @cached_property
+    def outputs(self) -> NetworkOutputs:
+        """The outputs at every row, a JAX function of the weights."""
+        return NetworkOutputs(self)
+
+    @cached_property
+    def loss(self) -> NetworkLoss:
+        """The mean logistic loss, a JAX function of the weights; conditions on it can be certified (`pc.certify`).
+
+        Example: ``pc.certify(pc.Smooth(4.0, f=space.loss, region=space.region))``.
+        """
+        if self.targets is None:
+            raise InvalidInputError("targets", None, "numbers -1 or +1, one per row")
+        return NetworkLoss(self)
 
     def proof(self, quantity: str) -> float | None:
         """The nu that goes with a claim, or None where the claim needs none."""
@@ -266,6 +284,19 @@ class WeightSpace:
             side = ">=" if QUANTITIES[q].lower else "<="
             lines.append(f"  {q:<22} {side} {show(value, lower=QUANTITIES[q].lower)}")
         return "\n".join(lines)
+
+
+@quiet
+def tangent_margins(space: WeightSpace) -> Array:
+    """Certified tangent margins of every row, towards the centre of the region."""
+    s = space.subject
+    if s.kind == TWO_LAYER:
+        c, region = space._two_layer
+        return weight_two_layer.sub_down(c.low, weight_two_layer.tangent_decrease(c, region))
+    radius: Any = s.radius if s.radius is not None else s.arrays["radii"]
+    c = weight_layers.examine(s.weights, s.activation, s.arrays["inputs"], s.scales, s.trained, s.output)
+    low = np.where(s.targets > 0, c.low, -c.high)
+    return weight_layers.sub_down(low, weight_layers.remainder_upper(c, radius, space.shells))
 
 
 def _two_layer(network: TwoLayerNetwork, region: Region, arrays: dict[str, Array]) -> Subject:

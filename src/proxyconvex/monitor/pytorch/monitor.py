@@ -101,7 +101,7 @@ class TorchMonitor:
         for source in self.sources.values():
             if not isinstance(source, str) or source not in ("init", "average"):
                 resolve(source, trained)
-        self.schedules = schedules(preset, schedule)
+        self.schedules = schedules(preset, schedule, bool(dict(meta or {}).get("full_batch")))
         if any(is_word(s, "average") for s in self.sources.values()):
             # The average is known at the end only: its sums need every step.
             self.schedules |= dict.fromkeys(("inner-product", "distance", "update"), Every(1))

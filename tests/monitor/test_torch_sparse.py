@@ -18,6 +18,9 @@ from proxyconvex.core.evidence import Status
 from proxyconvex.monitor.log import read_log
 from proxyconvex.monitor.pytorch import steps as recording
 from proxyconvex.monitor.pytorch.settings import COMPARE, EVERY, FIRST
+from proxyconvex.monitor.summary import summarise
+from proxyconvex.report.format import number
+from proxyconvex.report.monitor_html import monitor_html
 from proxyconvex.torch import Monitor
 
 F = nn.functional
@@ -281,3 +284,24 @@ def test_the_average_measures_every_step() -> None:
     left = sum(0.05 * float(spy.grads[t] @ (w[t] - v)) for t in range(STEPS))
     assert close(result.update_dot, left, 1e-3)
     assert monitor.ledger.tracks["init"].unmeasured == 0
+
+
+def test_the_average_is_in_the_log_the_words_and_the_report(tmp_path: Path) -> None:
+    model, optimizer = started("Adam")
+    with Monitor(model, ["average"], log_dir=tmp_path) as monitor:
+        train(model, optimizer, monitor, 12)
+    assert monitor.average is not None
+    log = read_log(tmp_path)
+    assert log.ended is not None
+    assert log.ended["average"]["left"] == monitor.average.update_dot
+    assert log.ended["average"]["status"] == "HOLDS"
+    page = monitor_html(summarise(tmp_path))
+    assert "average of 12 iterates" in page
+    assert number(monitor.average.update_dot, 9) in page
+    text = str(monitor.summary())
+    assert "v = average: HOLDS" in text.replace("\n", " ")
+    assert "the average of 12 iterates" in " ".join(text.split())
+    other = Monitor(*started("SGD")[:1], "init")
+    with other:
+        train(other.model, torch.optim.SGD(other.model.parameters(), lr=0.1), other, 3)
+    assert "average of" not in monitor_html(other.summary())

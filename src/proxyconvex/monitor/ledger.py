@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, final
 
 from ..core.errors import InvalidInputError
@@ -251,6 +251,7 @@ class Ledger:
         dist_sq: Mapping[str, float] | None = None,
         dist0_sq: float | None = None,
         reason: str = "closed",
+        conclude: Callable[[], Mapping[str, Any]] | None = None,
     ) -> None:
         """End the run: closes the ledger at ``w_T`` if its distances are given, and writes the last lines. Safe to call twice.
 
@@ -258,6 +259,7 @@ class Ledger:
             dist_sq: ``||w_T - v||^2`` by comparator after the last step.
             dist0_sq: ``||w_T - w_0||^2``.
             reason: why the run ended, for the log.
+            conclude: called once the ledger has arrived at ``w_T``; what it returns goes into the last line.
         """
         if self._closed:
             return
@@ -272,6 +274,7 @@ class Ledger:
         end = {"event": "end", "step": self.last_step, "reason": reason, "final": self.totals()}
         if dist_sq is not None:
             end |= {"dist_sq": dict(dist_sq), "dist0_sq": dist0_sq}
+        end |= {} if conclude is None else conclude()
         self._ended = end
         if self.writer is not None and self.steps + self.skipped:
             self._open()

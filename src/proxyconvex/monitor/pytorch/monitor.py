@@ -30,7 +30,7 @@ from .halves import Short
 from .passes import Passes
 from .probing import DONE, Probing, now
 from .proxies import Proxies
-from .settings import schedules
+from .settings import refuse_sharded, schedules
 from .steps import Recorder, Seen
 
 
@@ -105,6 +105,7 @@ class TorchMonitor:
         if any(is_word(s, "average") for s in self.sources.values()):
             # The average is known at the end only: its sums need every step.
             self.schedules |= dict.fromkeys(("inner-product", "distance", "update"), Every(1))
+        refuse_sharded(self.schedules, kind_of(model))
         self._probes = [q for q in DONE if not isinstance(self.schedules[q], Never)]
         self.proxies = Proxies(loss_name, proxies or {}, ranks=kind_of(model) != "single")
         self.forward, self.probe = forward, probe
@@ -191,9 +192,12 @@ class TorchMonitor:
         self._passes.remove()
         hooks.forget(self)
         if self.recorder is not None:
-            self.recorder.finish(reason, exchange=complete)
-            if self._average is not None and (complete or not self.recorder.exchange.several):
-                self._average.finish(self.recorder, self.log_dir)
+            average, recorder = self._average, self.recorder
+            self.recorder.finish(
+                reason,
+                exchange=complete,
+                conclude=None if average is None else lambda: average.finish(recorder, self.log_dir),
+            )
 
     def _open(self) -> None:
         if self._closed:

@@ -16,9 +16,7 @@ from .vector import ParameterVector
 # step taken is compared with the ledger once in COMPARE, and lines of the log are written for steps that were looked at.
 FIRST, EVERY, COMPARE = 32, 10, 50
 _SPARSE: dict[str, Any] = {
-    **dict.fromkeys(
-        ("gradient-norm", "inner-product", "distance", "proxies"), Opening(FIRST, Every(EVERY))
-    ),
+    **dict.fromkeys(("gradient-norm", "inner-product", "distance", "proxies"), Opening(FIRST, Every(EVERY))),
     "update": Opening(FIRST, Every(COMPARE)),
     "record": Opening(FIRST, Thinned(EVERY, 300)),
 }
@@ -52,6 +50,24 @@ def schedules(
         if name not in CATALOGUE:
             raise InvalidInputError("schedule", name, ", ".join(map(repr, CATALOGUE)))
     return {name: check_schedule(name, chosen.get(name, Never())) for name in CATALOGUE}
+
+
+# What is evaluated on a model beside its training.
+PROBES = ("tangent-loss", "half-batch", "smoothness", "tangent-margin")
+
+
+def refuse_sharded(schedules: Mapping[str, Schedule], kind: str) -> None:
+    """Refuse what cannot be evaluated on a sharded model (FSDP2).
+
+    Raises:
+        InvalidInputError: naming the quantities.
+    """
+    asked = [q for q in PROBES if not isinstance(schedules[q], Never)]
+    if kind == "fsdp" and asked:
+        raise InvalidInputError(
+            "schedule", ", ".join(asked), "quantities that are recorded from the training itself, for a model sharded by fully_shard",
+            'Its parameters cannot be evaluated beside the training. Use preset="light", or set these to None in schedule.',
+        )  # fmt: skip
 
 
 def weight_unit(vector: ParameterVector) -> float:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, final
 
@@ -190,8 +190,14 @@ class Recorder:
             self._hand_on(before)
         self.flush()
 
-    def finish(self, reason: str, *, exchange: bool = True) -> None:
-        """Settle and close the ledger at ``w_T``."""
+    def finish(
+        self,
+        reason: str,
+        *,
+        exchange: bool = True,
+        conclude: Callable[[], dict[str, Any]] | None = None,
+    ) -> None:
+        """Settle and close the ledger at ``w_T``; see `Ledger.close`."""
         if self.exchange.several and not exchange:
             self.buffer.clear()
             self.waiting = None
@@ -206,6 +212,7 @@ class Recorder:
             dist_sq={c: float(whole[3 + 3 * i]) for i, c in enumerate(self.comparators)},
             dist0_sq=float(whole[3 + 3 * self.start]),
             reason=reason,
+            conclude=conclude,
         )
 
     def _hand_on(self, seen: Seen) -> None:

@@ -107,6 +107,44 @@ def test_lightning_resumes_in_the_same_ledger(tmp_path: Path) -> None:
     assert second.records[0]["dist_sq"]["init"] > 0, "w_0 is that of the first fit"
 
 
+def test_tensorboard_reads_what_was_recorded(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from torch.utils.tensorboard import SummaryWriter
+
+    from proxyconvex.monitor.sinks import TensorBoardSink
+    from proxyconvex.torch import Monitor
+
+    torch.manual_seed(0)
+    model, kept = nn.Linear(5, 3), Kept()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    writer = SummaryWriter(str(tmp_path))
+    x, y = rows().tensors
+    with Monitor(model, "init", sinks=[TensorBoardSink(writer), kept]) as monitor:
+        for _ in range(45):
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(model(x), y)
+            loss.backward()
+            monitor.loss(loss)
+            optimizer.step()
+    # The monitor has flushed the writer; it is the user's to close.
+    events = EventAccumulator(str(tmp_path)).Reload()
+    assert {"proxyconvex/loss", "proxyconvex/dist_sq/init", "proxyconvex/raw/grad_sq"} <= set(
+        events.Tags()["scalars"]
+    )
+    for tag, value in (
+        ("loss", lambda r: r["loss"]),
+        ("dist_sq/init", lambda r: r["dist_sq"]["init"]),
+        ("raw/grad_w_minus_v/init", lambda r: r["grad_w_minus_v"]["init"]),
+    ):
+        seen = events.Scalars(f"proxyconvex/{tag}")
+        records = [r for r in kept.records if tag.rsplit("/", 1)[0].split("/")[-1] in r or tag == "loss"]
+        assert [e.step for e in seen] == [r["step"] for r in records]
+        assert [e.value for e in seen] == pytest.approx([value(r) for r in records], rel=1e-6)
+    assert [r["step"] for r in kept.records] == [*range(32), 40, 44]
+    writer.close()
+
+
 def test_an_exception_in_a_lightning_fit_passes_through(tmp_path: Path) -> None:
     from proxyconvex.lightning import MonitorCallback
 

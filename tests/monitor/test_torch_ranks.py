@@ -150,6 +150,12 @@ def test_a_rank_that_stops_does_not_hang_the_monitor(tmp_path: Path) -> None:
     assert len((folder / "log" / "monitor.jsonl").read_text().splitlines()) > 16
 
 
+def test_probes_of_a_sharded_model_are_refused_with_what_to_do(runs: Path) -> None:
+    for rank in results(runs / "fsdp"):
+        assert "tangent-loss, half-batch, smoothness" in rank["refused"]
+        assert 'preset="light"' in rank["refused"]
+
+
 def test_without_ddp_what_one_rank_sees_is_called_rank_local(runs: Path) -> None:
     first, _ = results(runs / "bare")
     assert {r["gradient"] for r in first["records"]} == {"raw+rank-local"}

@@ -18,6 +18,9 @@ from proxyconvex.core.evidence import Status
 from proxyconvex.monitor.log import read_log
 from proxyconvex.monitor.pytorch import steps as recording
 from proxyconvex.monitor.pytorch.settings import COMPARE, EVERY, FIRST
+from proxyconvex.monitor.summary import summarise
+from proxyconvex.report.format import number
+from proxyconvex.report.monitor_html import monitor_html
 from proxyconvex.torch import Monitor
 
 F = nn.functional
@@ -76,8 +79,9 @@ def test_what_light_records_and_compares(name: str) -> None:
     for t, r in enumerate(records):
         w, g, after = spy.weights[t], spy.grads[t], spy.weights[t + 1]
         a, u = w - v, w - after
-        assert close(r["grad_sq"], float(g @ g), 2e-5), "at every step"
+        assert ("grad_sq" in r) == (t in MEASURED)
         if t in MEASURED:
+            assert close(r["grad_sq"], float(g @ g), 2e-5)
             assert close(r["dist_sq"]["v"], float(a @ a), 2e-5)
             assert close(r["grad_w_minus_v"]["v"], float(g @ a), 2e-5, float(g.norm() * a.norm()))
         drop = float(a @ a) - float((after - v) @ (after - v))
@@ -103,6 +107,18 @@ def test_what_light_records_and_compares(name: str) -> None:
     )
     assert close(track.dot.value, left, 1e-4)
     assert monitor.ledger.first_written == -1
+
+
+def test_full_batch_gradients_are_measured_at_every_step() -> None:
+    monitor, records, spy, _ = watched_and_plain(mlp, OPTIMIZERS["SGD"], train, meta={"full_batch": True})
+    squares = [float(g @ g) for g in spy.grads]
+    assert [r["grad_sq"] for r in records] == pytest.approx(squares, rel=2e-5)
+    assert [r["step"] for r in records if "grad_w_minus_v" in r] == MEASURED
+    totals = monitor.ledger.totals()
+    least = min(2 * g / r["loss"] for g, r in zip(squares, records, strict=True))
+    assert totals["pl"][0]["checks"] == STEPS
+    assert close(totals["pl"][0]["least"], least, 1e-4)
+    assert totals["maxima"]["grad_sq"] == pytest.approx(max(squares), rel=2e-5)
 
 
 def run(name: str, between: Any, **options: Any) -> Monitor:
@@ -268,3 +284,24 @@ def test_the_average_measures_every_step() -> None:
     left = sum(0.05 * float(spy.grads[t] @ (w[t] - v)) for t in range(STEPS))
     assert close(result.update_dot, left, 1e-3)
     assert monitor.ledger.tracks["init"].unmeasured == 0
+
+
+def test_the_average_is_in_the_log_the_words_and_the_report(tmp_path: Path) -> None:
+    model, optimizer = started("Adam")
+    with Monitor(model, ["average"], log_dir=tmp_path) as monitor:
+        train(model, optimizer, monitor, 12)
+    assert monitor.average is not None
+    log = read_log(tmp_path)
+    assert log.ended is not None
+    assert log.ended["average"]["left"] == monitor.average.update_dot
+    assert log.ended["average"]["status"] == "HOLDS"
+    page = monitor_html(summarise(tmp_path))
+    assert "average of 12 iterates" in page
+    assert number(monitor.average.update_dot, 9) in page
+    text = str(monitor.summary())
+    assert "v = average: HOLDS" in text.replace("\n", " ")
+    assert "the average of 12 iterates" in " ".join(text.split())
+    other = Monitor(*started("SGD")[:1], "init")
+    with other:
+        train(other.model, torch.optim.SGD(other.model.parameters(), lr=0.1), other, 3)
+    assert "average of" not in monitor_html(other.summary())

@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch import nn
 from torch_loops import Kept, shifted
 
+from proxyconvex.core.errors import InvalidInputError
 from proxyconvex.torch import Monitor
 
 F = nn.functional
@@ -80,9 +81,14 @@ def one_case(case: str, rank: int, folder: Path) -> None:
     kept = Kept()
     monitor = Monitor(
         model, {"v": v, "init": "init"}, folder / "log", loss_name="cross-entropy", sinks=[kept],
-        schedule={"record": 1, "half-batch": 5, "tangent-loss": 5},
+        schedule={"record": 1} if case.startswith("fsdp") else {"record": 1, "half-batch": 5, "tangent-loss": 5},
     )  # fmt: skip
     out: dict[str, Any] = {}
+    if case == "fsdp":
+        try:
+            Monitor(model, v, preset="standard")
+        except InvalidInputError as error:
+            out["refused"] = str(error)
     try:
         with monitor:
             train(case, model, optimizer, monitor, rank, STEPS)

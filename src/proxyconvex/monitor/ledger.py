@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, final
 
 from ..core.errors import InvalidInputError
 from ..core.evidence import Verdict
 from . import state
-from .conditions import (
-    DEFAULT_WATCHES,
-    ConvexityTally,
-    PLTally,
-    Watch,
-    WatchConvexity,
-    WatchPL,
-    lookup,
-)
+from .conditions import DEFAULT_WATCHES, Watch
 from .descent import StepTally
 from .intake import checked_comparators, checked_dots, checked_gradient, checked_watches, single
 from .log import LogWriter, RunLog, Sink, read_log
 from .quantity import Quantity, quantities
 from .schedule import Together
 from .sums import RunningSum
+from .tallies import Tallies
 from .track import Rounding, Track
 
 TOLERANCES = {"float64": 1e-11, "float32": 1e-5}
@@ -101,16 +94,9 @@ class Ledger:
         self.tracks = {
             c: Track(Rounding(self.tolerance, weight_unit, norms.get(c, 0.0))) for c in self.comparators
         }
-        self.tallies = {
-            (w.name, c): ConvexityTally(self.tolerance)
-            for w in self.watches
-            if isinstance(w, WatchConvexity)
-            for c in self.comparators
-        }
-        self.pl_tallies = {w.name: PLTally() for w in self.watches if isinstance(w, WatchPL)}
+        self._conditions = Tallies(self.watches, self.comparators, self.tolerance)
+        self.tallies, self.pl_tallies = self._conditions.convexity, self._conditions.pl
         self.step_tally = StepTally(2.0**-53 if precision == "float64" else 2.0**-24)
-        self._convexity = [w for w in self.watches if isinstance(w, WatchConvexity)]
-        self._pl = [w for w in self.watches if isinstance(w, WatchPL)]
         self.form: str | None = None
         self.steps = self.skipped = 0
         self.last_step = -1
@@ -251,6 +237,7 @@ class Ledger:
         dist_sq: Mapping[str, float] | None = None,
         dist0_sq: float | None = None,
         reason: str = "closed",
+        conclude: Callable[[], Mapping[str, Any]] | None = None,
     ) -> None:
         """End the run: closes the ledger at ``w_T`` if its distances are given, and writes the last lines. Safe to call twice.
 
@@ -258,6 +245,7 @@ class Ledger:
             dist_sq: ``||w_T - v||^2`` by comparator after the last step.
             dist0_sq: ``||w_T - w_0||^2``.
             reason: why the run ended, for the log.
+            conclude: called once the ledger has arrived at ``w_T``; what it returns goes into the last line.
         """
         if self._closed:
             return
@@ -272,6 +260,7 @@ class Ledger:
         end = {"event": "end", "step": self.last_step, "reason": reason, "final": self.totals()}
         if dist_sq is not None:
             end |= {"dist_sq": dict(dist_sq), "dist0_sq": dist0_sq}
+        end |= {} if conclude is None else conclude()
         self._ended = end
         if self.writer is not None and self.steps + self.skipped:
             self._open()
@@ -318,7 +307,7 @@ class Ledger:
             self._arrive(step, record)
         self._leave(step, record, eta)
         self.step_tally.add(record, eta, self._full_batch, self.form or "sgd")
-        self._watch(record, eta)
+        self._conditions.take(record, eta, self._full_batch)
 
     def _arrive(self, step: int, record: dict[str, Any]) -> None:
         distances = record.get("dist_sq")
@@ -358,37 +347,6 @@ class Ledger:
                 elif not nonfinite and self.first_missed < 0:
                     self.first_missed = step
                 track.restart()
-
-    def _watch(self, record: dict[str, Any], eta: float | None) -> None:
-        if not (self._full_batch or "grad_w_minus_v" in record):
-            return
-        raw = record.get("raw_grad_w_minus_v") is not None
-        raw_square = "raw_grad_sq" in record
-        inner = record.get("raw_grad_w_minus_v" if raw else "grad_w_minus_v")
-        grad_sq = record.get("raw_grad_sq" if raw_square else "grad_sq")
-        kind = record["gradient"]
-        # A clipped gradient is not the gradient that a condition speaks of.
-        if grad_sq is None or "rank-local" in kind:
-            return
-        if self._full_batch and (raw_square or "clipped" not in kind):
-            for watch in self._pl:
-                g = lookup(watch.g, record, "")
-                if g is not None:
-                    self.pl_tallies[watch.name].add(record["step"], grad_sq, g - watch.xi, watch.alpha)
-        if inner is None or ("clipped" in kind and not raw):
-            return
-        weight = eta
-        if "clipped" in kind:
-            weight = eta * record["clip"] if eta is not None and record.get("clip") is not None else None
-        for watch in self._convexity:
-            for c in self.comparators:
-                g, h = lookup(watch.g, record, c), lookup(watch.h, record, c)
-                if g is None or h is None or c not in inner:
-                    continue
-                size = math.sqrt(max(grad_sq, 0.0) * max(record.get("dist_sq", {}).get(c, 0.0), 0.0))
-                self.tallies[watch.name, c].add(
-                    record["step"], inner[c], g, h, size=size, grad_sq=grad_sq, weight=weight
-                )
 
     # --- results ---
 

@@ -32,6 +32,11 @@ def _wrap(text: str, first: str = "  - ") -> list[str]:
     )
 
 
+def average_of(s: Summary) -> dict[str, Any]:
+    """What the last line of the log says of the average of the iterates; empty if that was no comparator or the run has not ended."""
+    return (s.log.ended or {}).get("average") or {}
+
+
 def run_lines(s: Summary) -> list[str]:
     """Steps, loss, gradient, distances."""
     t, log = s.totals, s.log
@@ -47,6 +52,12 @@ def run_lines(s: Summary) -> list[str]:
                 f"||w - v|| for v = {c}: {math.sqrt(track['first_sq']):.4g} at step {track['since']:,}, "
                 f"{math.sqrt(max(track['last_sq'], 0)):.4g} at the last one recorded"
             )
+    average = average_of(s)
+    if average:
+        lines.append(
+            f"||w - v|| for v = the average of {average['steps']:,} iterates: {math.sqrt(max(average['dist0_sq'], 0)):.4g} at the start, "
+            f"{math.sqrt(max(average['distT_sq'], 0)):.4g} at the end"
+        )
     return lines
 
 
@@ -118,6 +129,9 @@ def text(s: Summary) -> str:
     out.append("The ledger (T7)")
     for c, track in s.totals["tracks"].items():
         out += _wrap(f"v = {c}: {track['status']}. {track['sentence']}")
+    average = average_of(s)
+    if average:
+        out += _wrap(f"v = average: {average['status']}. {average['sentence']}")
     out.append("Conditions")
     if not s.findings:
         out += _wrap(

@@ -10,7 +10,7 @@ from typing import Any
 from ..core.evidence import Evidence
 from ..monitor.log import RunLog
 from ..monitor.summary import Finding, Summary, summarise
-from ..monitor.words import gradient_words, noise_lines, plain_lines, run_lines
+from ..monitor.words import average_of, gradient_words, noise_lines, plain_lines, run_lines
 from .format import number
 from .html import _environment as environment
 from .html import evidence_view, figure_view
@@ -52,7 +52,7 @@ def context(s: Summary) -> dict[str, Any]:
         "findings": [_finding(f) for f in s.findings],
         "promises": [_promise(p) for p in s.promises],
         "why_not": s.why_not,
-        "ledger": [_track(c, t) for c, t in s.totals["tracks"].items()],
+        "ledger": [_track(c, t) for c, t in s.totals["tracks"].items()] + _average(s),
         "form": _form(s),
         "theorems": [
             {"name": name, "rows": [{"theorem": r.theorem, "accepted": r.accepted, "reason": pretty(r.reason), "bound": number(r.bound, direction="up") if r.accepted else ""} for r in rows]}
@@ -198,6 +198,16 @@ def _promise(p: Any) -> dict[str, Any]:
         "measured": number(p.measured) if math.isfinite(p.measured) else "",
         "evidence": evidence_view(p.evidence),
     }
+
+
+def _average(s: Summary) -> list[dict[str, str]]:
+    """The row of the average of the iterates, judged at the end of the run."""
+    t = average_of(s)
+    if not t:
+        return []
+    # One comparison, at the end: the average is not known before.
+    row = {**t, "partial": False, "checks": 1}
+    return [_track(f"average of {number(t['steps'])} iterates", row)]
 
 
 def _track(name: str, t: dict[str, Any]) -> dict[str, str]:

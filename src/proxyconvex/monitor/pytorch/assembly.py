@@ -12,8 +12,9 @@ from ...core.errors import InvalidInputError
 from ..ledger import Ledger
 from .comparators import resolve, trained_parameters
 from .distributed import Exchange
+from .seen import Due, takes_plain_steps
 from .settings import weight_unit
-from .steps import Due, Recorder, takes_plain_steps
+from .steps import Recorder
 from .vector import ParameterVector
 
 

@@ -59,12 +59,16 @@ class RunningAverage:
         self.vector.accumulate(self.total, weight=1.0, label="init")
         self.count += 1
 
-    def finish(self, recorder: Recorder, folder: str | os.PathLike[str] | None) -> None:
-        """Judge the average once the run has ended, and keep it as ``average.pt`` beside the log."""
+    def finish(self, recorder: Recorder, folder: str | os.PathLike[str] | None) -> dict[str, Any]:
+        """Judge the average once the run has ended, and keep it as ``average.pt`` beside the log.
+
+        Returns:
+            What the last line of the log says of it: ``{"average": {...}}``, or nothing if it could not be judged.
+        """
         ledger, exchange = recorder.ledger, recorder.exchange
         track = ledger.tracks["init"]
-        if not self.count or ledger.first_missed >= 0 or track.checks == 0:
-            return
+        if not self.count or ledger.first_missed >= 0 or track.checks == 0 or track.unmeasured:
+            return {}
         end = self.vector.zeros()
         self.vector.accumulate(end, weight=1.0, label="init")
         sums = np.zeros((1, len(exchange.groups), 3))
@@ -89,6 +93,18 @@ class RunningAverage:
         self.result = AverageResult(self.count, float(near), float(far), float(left), verdict)
         if folder is not None and exchange.kind != "fsdp" and exchange.writer:
             torch.save({"state_dict": self.state_dict()}, Path(folder) / "average.pt")
+        return {
+            "average": {
+                "steps": self.count,
+                "dist0_sq": float(near),
+                "distT_sq": float(far),
+                "left": float(left),
+                "right": float(right),
+                "share": abs(left - right) / allowed if allowed > 0 else 0.0,
+                "status": verdict.status.name,
+                "sentence": verdict.sentence,
+            }
+        }
 
     def state_dict(self) -> dict[str, Any]:
         """The average as a state dict of the trained parameters: a comparator for the next run.

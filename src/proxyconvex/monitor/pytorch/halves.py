@@ -63,6 +63,8 @@ class Halves:
 
     def finish(self, step: int, usable: bool) -> tuple[dict[str, float], Short | None]:
         """At the step's hook; ``usable``: the gradients are those of the loop's own loss, once, neither scaled nor clipped."""
+        if self._first is None and self._both is None:
+            return {}, None
         first, both, self._first, self._both = self._first, self._both, None, None
         grads = [p.grad for p in self.model.params]
         usable = usable and all(

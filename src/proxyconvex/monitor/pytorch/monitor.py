@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import weakref
 from collections.abc import Callable, Iterable, Mapping
@@ -16,7 +15,6 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from ...core.errors import InvalidInputError
 from ...core.evidence import Verdict
 from ..conditions import Watch
-from ..intake import checked_gradient
 from ..ledger import Ledger
 from ..log import Sink
 from ..schedule import Every, Never, Together
@@ -30,11 +28,13 @@ from .halves import Short
 from .passes import Passes
 from .probing import DONE, Probing, now
 from .proxies import Proxies
-from .settings import schedules
-from .steps import Recorder, Seen
+from .seen import Seen
+from .settings import refuse_sharded, schedules
+from .steps import Recorder
+from .told import Told, gradient_label
 
 
-class TorchMonitor:
+class TorchMonitor(Told):
     """Records what a training run does, against one or several comparators ``v``.
 
     Example:
@@ -101,10 +101,11 @@ class TorchMonitor:
         for source in self.sources.values():
             if not isinstance(source, str) or source not in ("init", "average"):
                 resolve(source, trained)
-        self.schedules = schedules(preset, schedule)
+        self.schedules = schedules(preset, schedule, bool(dict(meta or {}).get("full_batch")))
         if any(is_word(s, "average") for s in self.sources.values()):
             # The average is known at the end only: its sums need every step.
             self.schedules |= dict.fromkeys(("inner-product", "distance", "update"), Every(1))
+        refuse_sharded(self.schedules, kind_of(model))
         self._probes = [q for q in DONE if not isinstance(self.schedules[q], Never)]
         self.proxies = Proxies(loss_name, proxies or {}, ranks=kind_of(model) != "single")
         self.forward, self.probe = forward, probe
@@ -132,14 +133,6 @@ class TorchMonitor:
         self._early: Any = None
         self._closed = False
         self._clear()
-
-    def _clear(self) -> None:
-        """Forget what belonged to the step just measured."""
-        self._losses: list[Any] = []
-        self._means: dict[str, Any] = {}
-        self._extra: dict[str, Any] = {}
-        self._clip: tuple[Any, float, float] | None = None
-        self._clipped = self._arrived = self._given = False
 
     # -- where it is attached
 
@@ -191,9 +184,12 @@ class TorchMonitor:
         self._passes.remove()
         hooks.forget(self)
         if self.recorder is not None:
-            self.recorder.finish(reason, exchange=complete)
-            if self._average is not None and (complete or not self.recorder.exchange.several):
-                self._average.finish(self.recorder, self.log_dir)
+            average, recorder = self._average, self.recorder
+            self.recorder.finish(
+                reason,
+                exchange=complete,
+                conclude=None if average is None else lambda: average.finish(recorder, self.log_dir),
+            )
 
     def _open(self) -> None:
         if self._closed:
@@ -281,26 +277,6 @@ class TorchMonitor:
             self._arrive(optimizer, skipped=True)
         self._arrived = False
 
-    def clipped(self, parameters: list[Any], norm: Any, maximum: float, kind: float) -> None:
-        """Told by `hooks`."""
-        ids = {id(p) for p in parameters}
-        mine = (
-            self.recorder.vector.params if self.recorder else [p for _, p in trained_parameters(self.model)]
-        )
-        if not any(id(p) in ids for p in mine):
-            return
-        whole = not self._clipped and all(id(p) in ids for p in mine if p.grad is not None)
-        others = [p for p in parameters if p.grad is not None and id(p) not in {id(q) for q in mine}]
-        self._clipped = True
-        # Without a known norm of exactly these gradients, the gradient before clipping was not seen.
-        self._clip = (norm, maximum, kind if not others else 0.0) if whole else None
-
-    def clipped_by_value(self, grads: list[Any]) -> None:
-        """Told by `hooks`."""
-        ids = {id(g) for g in grads}
-        if any(id(p.grad) in ids for _, p in trained_parameters(self.model)):
-            self._clipped, self._clip = True, None
-
     def _arrive(self, optimizer: Any, skipped: bool = False) -> None:
         """``w_t`` and the gradient are here, the step is not."""
         recorder = self.recorder or self._build()
@@ -311,7 +287,7 @@ class TorchMonitor:
             skipped = skipped or (found is not None and scalar(found) > 0)
             factor = 1.0 if scale is None else scalar(scale)
         accumulated = self._passes.count(len(self._losses)) > 1
-        label = _label(self._clipped, accumulated, recorder.exchange.label)
+        label = gradient_label(self._clipped, accumulated, recorder.exchange.label)
         short = (
             self._before_measuring(label == "raw" and factor == 1.0 and not skipped) if self._probes else None
         )
@@ -334,27 +310,6 @@ class TorchMonitor:
         passes.begin(self._due_parts(self.step))
 
     # -- what the loop may tell ---------------------------------------------------------------------------------------
-
-    def loss(self, loss: Tensor | float) -> None:
-        """The loss of this step: the tensor on which you call ``backward``, before ``optimizer.step``.
-
-        Several calls before a step are added, as their gradients are. With a scaler pass the loss before ``scaler.scale``.
-        """
-        # What waits to be read must not change with the loop's own tensor.
-        if type(loss) is Tensor and loss.is_cpu:
-            loss = loss.item()
-        elif isinstance(loss, Tensor):
-            loss = loss.detach().clone()
-        self._losses.append(loss)
-
-    def outputs(self, outputs: Tensor, targets: Any) -> None:
-        """Outputs and targets of this step, for proxies (|loss'|, margins, error, your own); done when the schedule says so."""
-        if self.due("proxies"):
-            self._means |= self.proxies(outputs, targets)
-
-    def due(self, quantity: str) -> bool:
-        """Whether a quantity is due at the step that is being prepared."""
-        return self.schedules[quantity].due(self.step) if quantity in self.schedules else False
 
     def batch(self, inputs: Any, targets: Any, loss_fn: Callable[[Tensor, Any], Tensor]) -> None:
         """The batch of this step, right before your own forward pass (then dropout draws the same masks in both).
@@ -450,10 +405,3 @@ class TorchMonitor:
             raise InvalidInputError("state", f"step {self.step}", "a monitor that has not seen a step yet")
         self.step = int(state["step"])
         self._saved = state if state["ledger"] is not None else None
-
-
-@functools.cache
-def _label(clipped: bool, accumulated: bool, ranks: str) -> str:
-    """Which gradient a record is of, see `Ledger.observe`."""
-    parts = ["clipped" if clipped else "raw", "accumulated" if accumulated else "", ranks]
-    return checked_gradient("+".join(p for p in parts if p))

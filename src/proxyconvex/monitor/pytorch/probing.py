@@ -7,9 +7,10 @@ from typing import Any, final
 from . import probes
 from .functional import Forward, Functional, random_state, set_random_state, untouched_random_state
 from .halves import Halves, Short
+from .settings import PROBES
 from .steps import Recorder
 
-DONE = ("tangent-loss", "half-batch", "smoothness", "tangent-margin")
+DONE = PROBES
 
 
 @final

@@ -12,11 +12,11 @@ from ..quantity import CATALOGUE
 from ..schedule import PRESETS, Every, Never, Opening, Schedule, Thinned, check_schedule
 from .vector import ParameterVector
 
-# Each of the first steps is measured in full. Afterwards the products with w - v are formed once in EVERY steps, the step taken is
-# compared with the ledger once in COMPARE, and lines of the log are written for steps that have the products.
+# Each of the first steps is measured in full. Afterwards the gradient and the products with w - v are looked at once in EVERY steps, the
+# step taken is compared with the ledger once in COMPARE, and lines of the log are written for steps that were looked at.
 FIRST, EVERY, COMPARE = 32, 10, 50
 _SPARSE: dict[str, Any] = {
-    **dict.fromkeys(("inner-product", "distance", "proxies"), Opening(FIRST, Every(EVERY))),
+    **dict.fromkeys(("gradient-norm", "inner-product", "distance", "proxies"), Opening(FIRST, Every(EVERY))),
     "update": Opening(FIRST, Every(COMPARE)),
     "record": Opening(FIRST, Thinned(EVERY, 300)),
 }
@@ -24,8 +24,15 @@ _SPARSE: dict[str, Any] = {
 _TORCH: dict[str, dict[str, Any]] = {"light": _SPARSE, "standard": {**_SPARSE, "smoothness": 100}}
 
 
-def schedules(preset: str | Mapping[str, Any], overrides: Mapping[str, Any] | None) -> dict[str, Schedule]:
+def schedules(
+    preset: str | Mapping[str, Any], overrides: Mapping[str, Any] | None, full_batch: bool = False
+) -> dict[str, Schedule]:
     """A schedule for every quantity of the catalogue.
+
+    Args:
+        preset: name, or quantity -> schedule.
+        overrides: schedules that replace those of the preset.
+        full_batch: the gradients are those of the whole objective; PL and smoothness are then read off the gradient norms of all steps.
 
     Raises:
         InvalidInputError: for an unknown preset or quantity.
@@ -34,6 +41,8 @@ def schedules(preset: str | Mapping[str, Any], overrides: Mapping[str, Any] | No
         if preset not in PRESETS:
             raise InvalidInputError("preset", preset, ", ".join(map(repr, PRESETS)), "Or pass a mapping.")
         chosen: dict[str, Any] = {**PRESETS[preset], **_TORCH.get(preset, {})}
+        if full_batch:
+            chosen["gradient-norm"] = Every(1)
     else:
         chosen = {"record": PRESETS["light"]["record"], **preset}
     chosen |= dict(overrides or {})
@@ -41,6 +50,24 @@ def schedules(preset: str | Mapping[str, Any], overrides: Mapping[str, Any] | No
         if name not in CATALOGUE:
             raise InvalidInputError("schedule", name, ", ".join(map(repr, CATALOGUE)))
     return {name: check_schedule(name, chosen.get(name, Never())) for name in CATALOGUE}
+
+
+# What is evaluated on a model beside its training.
+PROBES = ("tangent-loss", "half-batch", "smoothness", "tangent-margin")
+
+
+def refuse_sharded(schedules: Mapping[str, Schedule], kind: str) -> None:
+    """Refuse what cannot be evaluated on a sharded model (FSDP2).
+
+    Raises:
+        InvalidInputError: naming the quantities.
+    """
+    asked = [q for q in PROBES if not isinstance(schedules[q], Never)]
+    if kind == "fsdp" and asked:
+        raise InvalidInputError(
+            "schedule", ", ".join(asked), "quantities that are recorded from the training itself, for a model sharded by fully_shard",
+            'Its parameters cannot be evaluated beside the training. Use preset="light", or set these to None in schedule.',
+        )  # fmt: skip
 
 
 def weight_unit(vector: ParameterVector) -> float:

@@ -14,103 +14,22 @@ somebody asks.
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any, final
 
 import numpy as np
-import torch
 
 from ..intake import single
 from ..ledger import Ledger
-from ..schedule import Schedule, Together
-from .distributed import Exchange, scalar
-from .halves import Short
-from .reading import Reading, numbers, read
+from .distributed import Exchange
+from .reading import numbers, read
+from .seen import Due, Seen, add_unclipped, check_forward, drift_of, is_bare, means_of, probe_of
 from .vector import ParameterVector
 
 CHECK_EVERY = 10
 # Steps and seconds after which what was read is handed to the ledger; distributed runs go by steps alone, the same on all ranks.
 FLUSH_EVERY, FLUSH_SECONDS = 16, 1.0
-_SQUARE = ("gradient-norm", "half-batch")
-_WHOLE = ("inner-product", "distance", "update", "tangent-loss")
-
-
-@final
-class Due:
-    """What a step's hook has to measure, from the schedules alone.
-
-    Attributes:
-        square: step -> whether ``||g||^2`` is due by itself.
-        whole: step -> whether products with ``w - v`` are due.
-        update: step -> whether the step taken is due.
-    """
-
-    def __init__(self, schedules: Mapping[str, Schedule]) -> None:
-        self.square, self.whole, self.update = (
-            Together(schedules[n] for n in names if n in schedules)
-            for names in (_SQUARE, _WHOLE, ("update",))
-        )
-
-
-@final
-@dataclass(slots=True)
-class Seen:
-    """One step as far as it was seen.
-
-    Attributes:
-        step: its number.
-        eta: step size of each parameter group.
-        gradient: what the recorded gradient is, see `Ledger.observe`.
-        losses: tensors whose sum is the loss.
-        scale: the gradients were this many times too large (loss scaling).
-        clip: norm before clipping, maximum and kind of norm.
-        skipped: no step was taken.
-        means, extra: further values; ``means`` are averaged over ranks.
-        parts: number of gradients that were added up on this rank, and the sum of their squared norms.
-        short: half-batch gradients by the short way, see `halves`.
-        whole: its products with ``w - v`` are recorded.
-        judged: the step taken is compared with the record.
-        kept: the weights it left from are kept, so that the step taken can be formed.
-        count: reference points whose distance is recorded.
-        here: sums at ``w_t``; for each way of sharding its columns, see `ParameterVector.sums`.
-        after: sums at ``w_{t+1}``, with those of the step taken.
-    """
-
-    step: int
-    eta: list[float]
-    gradient: str
-    losses: list[Any] = field(default_factory=list)
-    scale: float = 1.0
-    clip: tuple[Any, float, float] | None = None
-    skipped: bool = False
-    means: dict[str, Any] = field(default_factory=dict)
-    extra: dict[str, Any] = field(default_factory=dict)
-    parts: tuple[int, list[Any]] | None = None
-    short: Short | None = None
-    whole: bool = False
-    judged: bool = False
-    kept: bool = False
-    count: int = 0
-    here: Reading | None = None
-    after: Reading | None = None
-
-
-def takes_plain_steps(optimizer: Any) -> bool:
-    """Whether an optimizer's step is ``eta g`` up to rounding: SGD, one constant-free rule for all parameters."""
-    groups = optimizer.param_groups
-    return (
-        type(optimizer) is torch.optim.SGD
-        and not any(g["momentum"] or g["weight_decay"] or g["maximize"] for g in groups)
-        and len({float(g["lr"]) for g in groups}) == 1
-        and all(
-            p.dtype in (torch.float32, torch.float64) and not p.is_complex()
-            for g in groups
-            for p in g["params"]
-        )
-    )
 
 
 @final
@@ -190,8 +109,14 @@ class Recorder:
             self._hand_on(before)
         self.flush()
 
-    def finish(self, reason: str, *, exchange: bool = True) -> None:
-        """Settle and close the ledger at ``w_T``."""
+    def finish(
+        self,
+        reason: str,
+        *,
+        exchange: bool = True,
+        conclude: Callable[[], dict[str, Any]] | None = None,
+    ) -> None:
+        """Settle and close the ledger at ``w_T``; see `Ledger.close`."""
         if self.exchange.several and not exchange:
             self.buffer.clear()
             self.waiting = None
@@ -206,6 +131,7 @@ class Recorder:
             dist_sq={c: float(whole[3 + 3 * i]) for i, c in enumerate(self.comparators)},
             dist0_sq=float(whole[3 + 3 * self.start]),
             reason=reason,
+            conclude=conclude,
         )
 
     def _hand_on(self, seen: Seen) -> None:
@@ -227,11 +153,11 @@ class Recorder:
             self._flush_whole(steps)
             return
         for seen in steps:
-            if _bare(seen) and not self.ledger.wants(seen.step):
+            if is_bare(seen) and not self.ledger.wants(seen.step):
                 self._pass_over(seen)
                 continue
             here, after = (None if r is None else r.sums()[0] for r in (seen.here, seen.after))
-            self._observe(seen, here, after, _means(seen))
+            self._observe(seen, here, after, means_of(seen))
 
     def _pass_over(self, seen: Seen) -> None:
         """A step of which only loss, step size and ``||g||^2`` are known."""
@@ -252,7 +178,7 @@ class Recorder:
                 if r is not None:
                     table[i, j, :, : r.width] = r.sums()
         whole = self.exchange.whole(table).tolist()
-        means = [_means(seen) for seen in steps]
+        means = [means_of(seen) for seen in steps]
         if self.exchange.several:
             means = self._average(steps, means)
         for seen, (here, after), mean in zip(steps, whole, means, strict=True):
@@ -308,7 +234,7 @@ class Recorder:
         if seen.short is not None and not seen.skipped:
             loss = record["loss"]
             extra |= seen.short.complete(
-                record, means["probe_loss"] if loss is None else loss, _probe(means), numbers
+                record, means["probe_loss"] if loss is None else loss, probe_of(means), numbers
             )
         for key, value in means.items():
             name, _, c = key.partition(":")
@@ -317,7 +243,7 @@ class Recorder:
             elif key != "parts_sum_sq":
                 extra[name] = value
         if "tangent_loss" in extra:
-            _same_forward(extra, record["loss"])
+            check_forward(extra, record["loss"])
         record |= extra
         if seen.skipped:
             record["skipped"] = True
@@ -333,7 +259,7 @@ class Recorder:
         if seen.whole:
             record["grad_w_minus_v"] = {c: here[2 + 3 * i] / s for i, c in enumerate(self.comparators)}
         if seen.clip is not None:
-            _unclipped(seen.clip, s, record)
+            add_unclipped(seen.clip, s, record)
         if after is None:
             return
         # u in the ledger is w_t - w_{t+1}; the pass formed w_{t+1} - w_t and <., w_{t+1} - v>.
@@ -341,7 +267,7 @@ class Recorder:
         taken = {c: square - after[4 + 3 * i] for i, c in enumerate(self.comparators)}
         if self.plain:
             record["drop"] = {c: 2 * x - square for c, x in taken.items()}
-            record["update_drift"] = _drift(seen.eta[0], record, square, taken)
+            record["update_drift"] = drift_of(seen.eta[0], record, square, taken)
         else:
             record["update_sq"], record["update_dot"] = square, taken
 
@@ -358,67 +284,3 @@ class Recorder:
         extra["parts_total_sq"] = parts**2 * total
         # The mean over ranks of each rank's sum, as a sum over ranks; each part was a share 1/each of a mean.
         extra["parts_sum_sq"] = ranks * each**2 * sum_sq
-
-
-def _probe(means: dict[str, float]) -> dict[str, Any]:
-    """What was found on the batch that was given."""
-    inner = {k.partition(":")[2]: x for k, x in means.items() if k.startswith("probe_inner:")}
-    return {"probe_loss": means["probe_loss"], "probe_inner": inner}
-
-
-def _bare(seen: Seen) -> bool:
-    """Whether nothing but its loss, step size and ``||g||^2`` is recorded."""
-    more = seen.whole or seen.count or seen.skipped or seen.clip or seen.means or seen.extra or seen.parts
-    return not more and (seen.here is None or seen.here.width == 2)
-
-
-def _means(seen: Seen) -> dict[str, float]:
-    """What ranks average, as numbers: the loss, the further values, the squared norms of the parts."""
-    pairs: list[tuple[str, Any]] = []
-    for key, value in seen.means.items():
-        if isinstance(value, dict):
-            pairs += [(f"{key}:{c}", x) for c, x in value.items()]
-        else:
-            pairs.append((key, value))
-    parts = [] if seen.parts is None else seen.parts[1]
-    found = numbers([*seen.losses, *parts, *(x for _, x in pairs)])
-    n, m = len(seen.losses), len(parts)
-    out = {"loss": sum(found[:n])} if n else {}
-    out |= {key: x for (key, _), x in zip(pairs, found[n + m :], strict=True)}
-    if seen.parts is not None:
-        out["parts_sum_sq"] = sum(found[n : n + m])
-    return out
-
-
-def _unclipped(clip: tuple[Any, float, float], scale: float, record: dict[str, Any]) -> None:
-    """The gradient before clipping, from its norm."""
-    norm, maximum, kind = clip
-    total = scalar(norm) / scale
-    factor = min(1.0, maximum / (total + 1e-6))
-    if not (math.isfinite(total) and factor > 0):
-        return
-    record["clip"] = factor
-    if kind == 2.0:
-        record["raw_grad_sq"] = total * total
-    elif "grad_sq" in record:
-        record["raw_grad_sq"] = record["grad_sq"] / factor**2
-    if "grad_w_minus_v" in record:
-        record["raw_grad_w_minus_v"] = {c: x / factor for c, x in record["grad_w_minus_v"].items()}
-
-
-def _drift(eta: float, dots: dict[str, Any], square: float, taken: dict[str, float]) -> float:
-    """How far the step taken was from ``eta g``: the larger of the relative gaps of ``||u||^2`` and ``<u, w - v>``."""
-    model = eta * eta * dots["grad_sq"]
-    worst = abs(square - model) / max(square, model) if max(square, model) > 0 else 0.0
-    for c, value in taken.items():
-        size = math.sqrt(max(square, model) * dots["dist_sq"][c])
-        gap = abs(value - eta * dots["grad_w_minus_v"][c])
-        worst = max(worst, gap / size if size > 0 else 0.0)
-    return worst
-
-
-def _same_forward(extra: dict[str, Any], loss: float | None) -> None:
-    """A tangent loss counts against the step's own loss only if both are of the same forward pass."""
-    probe = extra["probe_loss"]
-    if loss is not None and abs(probe - loss) > 1e-4 * max(abs(loss), abs(probe)) + 1e-7:
-        extra["tangent_loss_other"] = extra.pop("tangent_loss")

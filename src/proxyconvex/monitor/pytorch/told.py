@@ -1,0 +1,89 @@
+"""What the loop, and torch, tell of the step that is being prepared."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..intake import checked_gradient
+from ..schedule import Schedule
+from .comparators import trained_parameters
+from .proxies import Proxies
+from .steps import Recorder
+
+
+class Told:
+    """The part of a monitor that collects what is said before ``optimizer.step``.
+
+    Attributes:
+        model: the model that is trained.
+        step: number of the step that is being prepared.
+        recorder: of the run, None before the first step.
+        schedules: by quantity.
+        proxies: of outputs and targets.
+    """
+
+    model: nn.Module
+    step: int
+    recorder: Recorder | None
+    schedules: Mapping[str, Schedule]
+    proxies: Proxies
+
+    def _clear(self) -> None:
+        """Forget what belonged to the step just measured."""
+        self._losses: list[Any] = []
+        self._means: dict[str, Any] = {}
+        self._extra: dict[str, Any] = {}
+        self._clip: tuple[Any, float, float] | None = None
+        self._clipped = self._arrived = self._given = False
+
+    def loss(self, loss: Tensor | float) -> None:
+        """The loss of this step: the tensor on which you call ``backward``, before ``optimizer.step``.
+
+        Several calls before a step are added, as their gradients are. With a scaler pass the loss before ``scaler.scale``.
+        """
+        # What waits to be read must not change with the loop's own tensor.
+        if type(loss) is Tensor and loss.is_cpu:
+            loss = loss.item()
+        elif isinstance(loss, Tensor):
+            loss = loss.detach().clone()
+        self._losses.append(loss)
+
+    def outputs(self, outputs: Tensor, targets: Any) -> None:
+        """Outputs and targets of this step, for proxies (|loss'|, margins, error, your own); done when the schedule says so."""
+        if self.due("proxies"):
+            self._means |= self.proxies(outputs, targets)
+
+    def due(self, quantity: str) -> bool:
+        """Whether a quantity is due at the step that is being prepared."""
+        return self.schedules[quantity].due(self.step) if quantity in self.schedules else False
+
+    def clipped(self, parameters: list[Any], norm: Any, maximum: float, kind: float) -> None:
+        """Told by `hooks`."""
+        ids = {id(p) for p in parameters}
+        mine = (
+            self.recorder.vector.params if self.recorder else [p for _, p in trained_parameters(self.model)]
+        )
+        if not any(id(p) in ids for p in mine):
+            return
+        whole = not self._clipped and all(id(p) in ids for p in mine if p.grad is not None)
+        others = [p for p in parameters if p.grad is not None and id(p) not in {id(q) for q in mine}]
+        self._clipped = True
+        # Without a known norm of exactly these gradients, the gradient before clipping was not seen.
+        self._clip = (norm, maximum, kind if not others else 0.0) if whole else None
+
+    def clipped_by_value(self, grads: list[Any]) -> None:
+        """Told by `hooks`."""
+        ids = {id(g) for g in grads}
+        if any(id(p.grad) in ids for _, p in trained_parameters(self.model)):
+            self._clipped, self._clip = True, None
+
+
+@functools.cache
+def gradient_label(clipped: bool, accumulated: bool, ranks: str) -> str:
+    """Which gradient a record is of, see `Ledger.observe`."""
+    parts = ["clipped" if clipped else "raw", "accumulated" if accumulated else "", ranks]
+    return checked_gradient("+".join(p for p in parts if p))

@@ -1,8 +1,7 @@
 """Optax: a gradient transformation that watches another one from inside the jitted step.
 
 The state carries a ring buffer of scalars; nothing leaves the device until `JaxMonitor.flush`. What costs a pass over the parameters
-against a comparator is done every few steps inside `jax.lax.cond`, on a copy of the step's arithmetic, so that the step itself is
-compiled as it was.
+against a comparator is done every few steps inside `jax.lax.cond`, a branch that the compiler does not merge with the step.
 """
 
 from __future__ import annotations
@@ -99,7 +98,7 @@ def watching(
         buffer: rows of the ring buffer; flush at least that often.
         values: names of scalars that ``update`` is given in ``monitor_values``.
         bitwise: leave the arithmetic of the step alone. False spares a copy of donated parameters at each step; the compiler may then round some
-            optimisers (Adam) differently in the last place.
+            optimisers (momentum, Adam) differently in the last place.
 
     Returns:
         An ``optax.GradientTransformationExtraArgs``. Its ``update`` takes ``value=loss`` and ``monitor_values={name: scalar}``.
@@ -135,19 +134,19 @@ def watching(
         if set(given) != set(wanted):
             raise InvalidInputError("monitor_values", sorted(given), f"exactly the names {list(wanted)}")
 
-        def look(_: None) -> jax.Array:
-            # The update once more: it is not shared with the step, whose compiled arithmetic must not depend on being watched.
-            again, _state = inner.update(grads, state.inner, params, **extra)
-            return _dots(grads, again, params, state, at_start)
-
-        n = 4 + 3 * len(names)
-        skip = lambda _: jnp.full((n,), jnp.nan, _row_type())  # noqa: E731 - the other branch
-        seen = jax.lax.cond((state.count % every == 0) if every > 1 else state.count >= 0, look, skip, None)
-        if not bitwise:
-            # The step is made to depend on the look, by a selection that always takes the gradient (``||grad||^2`` is not negative, which the
-            # compiler does not know): then donated parameters need not be copied for the look.
-            grads = jax.tree.map(lambda g: jnp.where(seen[0] < 0, jnp.zeros_like(g), g), grads)
         updates, after = inner.update(grads, state.inner, params, **extra)
+        n = 4 + 3 * len(names)
+        # The look reads the updates and not the optimiser's state, which would be copied at each step if it were donated and read here.
+        seen = jax.lax.cond(
+            (state.count % every == 0) if every > 1 else state.count >= 0,
+            lambda _: _dots(grads, updates, params, state, at_start),
+            lambda _: jnp.full((n,), jnp.nan, _row_type()),
+            None,
+        )
+        if not bitwise:
+            # The updates are made to depend on the look, by a selection that always takes them (``||grad||^2`` is not negative, which the
+            # compiler does not know): then donated parameters need not be copied for the look.
+            updates = jax.tree.map(lambda u: jnp.where(seen[0] < 0, jnp.zeros_like(u), u), updates)
         rate = learning_rate_of(learning_rate, state.count, after)  # an injected one is stored by the update
         head = [state.count, extra.get("value", jnp.nan), rate]
         row = jnp.concatenate(

@@ -1,7 +1,7 @@
 """Planners of the dense-network families: `tangent` (U), `deep-relu` (F5) and `three-layer` (F6).
 
-Without certified bounds on a region the promises are conditional (`conditional`): the premises about the run are ASSUMED before
-training and measured along it. With a smooth activation ``deep-relu`` can also certify them (`certified_dense`).
+Without certified bounds on a region the promises are conditional (`few_errors`, `small_loss`): the premises about the run are ASSUMED before
+training and measured along it. With a smooth activation ``deep-relu`` can also certify them (`certified`).
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
-from ..core.errors import InvalidInputError
-from ..families import deep_relu, losses, three_layer
-from ..families.activations import Activation
-from ..families.dense import DenseNetwork
-from ..families.tangent_family import TangentFamily
-from .plan_dense_parts import Wish, conditional_plan
-from .plan_types import Plan
+from ...core.errors import InvalidInputError
+from ...families import deep_relu, losses, three_layer
+from ...families.activations import Activation
+from ...families.dense import DenseNetwork
+from ...families.tangent_family import TangentFamily
+from ..plan_types import Plan
+from .parts import Wish, conditional_plan
 
 if TYPE_CHECKING:
-    from ..data import Dataset, Preprocessing
+    from ...data import Dataset, Preprocessing
 
 
 def plan_tangent(
@@ -122,7 +122,7 @@ def plan_deep_relu(
     depth = depth if depth is not None else (2 if outputs > 1 else 3)
     width = width if width is not None else (256 if outputs > 1 else None)
     if phi.smooth and outputs == 1 and method in (None, "normalised-gd"):
-        from .certified_dense import certified_plan
+        from .certified import certified_plan
 
         return certified_plan(
             dataset, prepared, x, _width(width), _depth(depth), phi, output_scale, wish.steps, seed
@@ -219,7 +219,7 @@ def _features(
     dataset: Dataset, preprocessing: Preprocessing | None
 ) -> tuple[Float[np.ndarray, "n d"], Preprocessing]:
     if preprocessing is None:
-        from ..data import default_preprocessing
+        from ...data import default_preprocessing
 
         preprocessing = default_preprocessing(dataset)
     return preprocessing.apply(dataset.raw), preprocessing

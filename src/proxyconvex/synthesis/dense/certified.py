@@ -20,19 +20,19 @@ from proxyconvex_checker import CheckError, dense, margins
 from proxyconvex_checker.claims.promise import show
 from proxyconvex_checker.rounding import to_float_down, to_float_up
 
-from ..core.errors import InvalidInputError
-from ..core.evidence import Evidence
-from ..core.guarantee import Alternative, Guarantee, PremiseRecord
-from ..core.methods import GradientDescent, NormalisedStep
-from ..core.references import CAO_GU_2020, CHIZAT_BACH_2019, PROXYCONVEX_NOTES
-from ..families import deep_relu
-from ..families.activations import Activation
-from .conditional import distance_upper, percent
-from .plan_types import Plan
-from .tangent_directions import Setting, separators
+from ...core.errors import InvalidInputError
+from ...core.evidence import Evidence
+from ...core.guarantee import Alternative, Guarantee, PremiseRecord
+from ...core.methods import GradientDescent, NormalisedStep
+from ...core.references import CAO_GU_2020, CHIZAT_BACH_2019, PROXYCONVEX_NOTES
+from ...families import deep_relu
+from ...families.activations import Activation
+from ..plan_types import Plan
+from .directions import Setting, separators
+from .promise import distance_upper, percent
 
 if TYPE_CHECKING:
-    from ..data import Dataset, Preprocessing
+    from ...data import Dataset, Preprocessing
 
 MOST_STEPS = 3000
 LARGEST_SCALE = 1e12

@@ -11,10 +11,10 @@ from scipy.linalg import cholesky, solve_triangular
 from scipy.optimize import minimize
 from scipy.special import expit, logsumexp
 
-from ..families import losses
-from ..families.dense import DenseNetwork, Features
-from ..families.tangent_kernels import layerwise, mean_over_outputs
-from ..families.tangent_margin import HARD, soft_margin
+from ...families import losses
+from ...families.dense import DenseNetwork, Features
+from ...families.tangent_kernels import layerwise, mean_over_outputs
+from ...families.tangent_margin import HARD, soft_margin
 
 PENALTIES = (1e2, 1e4, 1e6, HARD)
 

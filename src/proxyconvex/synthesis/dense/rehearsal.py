@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from ..core.methods import ConstantStep, NormalisedStep
-from .tangent_directions import Setting, _loss
+from ...core.methods import ConstantStep, NormalisedStep
+from .directions import Setting, _loss
 
 MOST = 2000
 """Steps rehearsed; the steepest gradients and most of the way come early."""

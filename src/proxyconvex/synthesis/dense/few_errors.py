@@ -20,8 +20,9 @@ from ...core.references import FREI_GU_2021, PROXYCONVEX_NOTES
 from ...families import losses
 from ..two_layer.tangent import largest_level, least_k
 from .directions import Setting, separators
-from .promise import Promise, assumed, distance_upper, percent, start_premise
+from .promise import Line, Promise, assumed, distance_upper, percent, start_premise
 from .rehearsal import rehearse
+from .rehearsed_errors import FARTHER, KEEP, Rehearsed, rehearse_errors, rehearsed_level
 
 RESERVE = 0.75
 """Share of every tangent margin towards the comparator at w0 that is asked for along the run."""
@@ -38,27 +39,14 @@ PATIENCE = 2.5
 
 
 @dataclass(frozen=True, eq=False)
-class _Line:
-    """A unit direction from w0, with the margins at w0 and the share of their growth along it that is asked for."""
-
-    unit: Float[np.ndarray, " p"]
-    first: np.ndarray
-    held: np.ndarray
-    typical: float
-
-    def margins(self, radius: float) -> np.ndarray:
-        return self.first + radius * self.held
-
-
-@dataclass(frozen=True, eq=False)
 class _Candidate:
-    line: _Line
+    line: Line
     radius: float
     effective: Float[np.ndarray, " n"]
     k: int
 
 
-def _lines(setting: Setting) -> list[_Line]:
+def _lines(setting: Setting) -> list[Line]:
     first = losses.tangent_margins(
         setting.loss, setting.tangent_outputs(setting.start, setting.start), setting.y
     )
@@ -67,11 +55,11 @@ def _lines(setting: Setting) -> list[_Line]:
         gain = losses.tangent_margins(setting.loss, setting.push(unit), setting.y)
         typical = float(np.median(gain[np.isfinite(gain)]))
         if typical > 0:
-            out.append(_Line(unit, first, np.where(gain > 0, RESERVE * gain, gain / RESERVE), typical))
+            out.append(Line(unit, first, np.where(gain > 0, RESERVE * gain, gain / RESERVE), typical))
     return out
 
 
-def _candidates(setting: Setting, lines: list[_Line], growth: float, steps: int) -> list[_Candidate]:
+def _candidates(setting: Setting, lines: list[Line], growth: float, steps: int) -> list[_Candidate]:
     out = []
     for line in lines:
         for radius in np.geomspace(0.2, 60.0, 24) * math.log(2 * len(setting.y)) / line.typical:
@@ -87,7 +75,10 @@ def _first_growth(setting: Setting) -> float:
 
 
 def few_errors(setting: Setting, steps: int | None, most: int) -> Promise:
-    """T8: fewer than k errors within T normalised steps, if tangent margins and gradients stay as planned along the run.
+    """T8: fewer than k errors within T normalised steps, if the steps bring the weights closer to V as planned.
+
+    What is asked for is first what tangent margins at w0 give for the least favourable slopes; where that leaves errors, a share of
+    what a rehearsal on the tangent model gave (`rehearsed_errors`), if that leaves fewer.
 
     Args:
         setting: network, data, and the logistic or cross-entropy loss.
@@ -97,7 +88,27 @@ def few_errors(setting: Setting, steps: int | None, most: int) -> Promise:
     Raises:
         InvalidInputError: if no k up to n/2 can be reached in that many steps.
     """
-    growth, cap, lines = _first_growth(setting), GROWTH * setting.steepest(), _lines(setting)
+    lines, made = _lines(setting), None
+    if setting.loss == "logistic":
+        try:
+            made = _from_margins(setting, lines, steps, most)
+        except InvalidInputError:
+            made = None
+    if made is not None and made.derived["k"] <= 1:
+        return made
+    try:
+        seen = rehearse_errors(setting, lines, steps or most)
+    except InvalidInputError:
+        seen = None
+    if seen is not None and (made is None or seen.k < made.derived["k"]):
+        return _from_rehearsal(setting, seen, steps)
+    if made is None:
+        made = _from_margins(setting, lines, steps, most)
+    return made
+
+
+def _from_margins(setting: Setting, lines: list[Line], steps: int | None, most: int) -> Promise:
+    growth, cap = _first_growth(setting), GROWTH * setting.steepest()
     made = None
     for _ in range(3):
         made = _t8(setting, lines, min(growth, cap), steps, most)
@@ -109,6 +120,17 @@ def few_errors(setting: Setting, steps: int | None, most: int) -> Promise:
         growth = 1.1 * STEEPER * seen
     assert made is not None
     return made
+
+
+def _from_rehearsal(setting: Setting, seen: Rehearsed, steps: int | None) -> Promise:
+    asked = (
+        f"In a rehearsal on the tangent model at w_0 it fell by {seen.pull - seen.moved:.6g} a step until fewer than {seen.k} rows were wrong "
+        f"(after {seen.after:,} steps); asked for is what is left with {KEEP:.0%} of the pull towards V and {FARTHER:g} times the growth of ||w - w_0||^2."
+    )
+    growth = to_float_up(Fraction(seen.steepness**0.5))
+    return _promise(
+        setting, seen.comparator, seen.radius, seen.k, rehearsed_level(seen), growth, seen.c, max(seen.steps, steps or 0), seen.rate, asked
+    )  # fmt: skip
 
 
 def _needed(candidate: _Candidate, k: int, growth: float) -> float:
@@ -125,7 +147,7 @@ def _too_few(allowed: int) -> InvalidInputError:
     )
 
 
-def _t8(setting: Setting, lines: list[_Line], growth: float, steps: int | None, most: int) -> Promise:
+def _t8(setting: Setting, lines: list[Line], growth: float, steps: int | None, most: int) -> Promise:
     allowed = steps or most
     found = _candidates(setting, lines, growth, allowed)
     if not found:
@@ -172,7 +194,6 @@ def _t8_promise(
     allowed: int,
     free: bool,
 ) -> Promise:
-    n = len(setting.y)
     q = candidate.effective - 1e-9
     radius = distance_upper(setting.start, comparator)
     proved = _certified_steps(q, candidate.k, growth, radius, allowed)
@@ -181,9 +202,29 @@ def _t8_promise(
     k, level, c, needed = proved
     steps = needed if free else max(needed, allowed)
     rate = to_float_up(SHARE_EXACT * progress(level, c, growth))
+    what = "1 - p_y" if setting.loss == "cross-entropy" else "|loss'|"
+    asked = (
+        f"T8 gives c (2 S - c G^2) at every step, S = {level:.6g} = S_k(q), where the tangent margins against V keep {RESERVE:.0%} of their "
+        f"gain at w_0 and ||grad f|| <= G mean({what}), G = {growth:.6g}; asked for is {SHARE:.0%} of that."
+    )
+    return _promise(setting, comparator, radius, k, level, growth, c, steps, rate, asked)
+
+
+def _promise(
+    setting: Setting,
+    comparator: Float[np.ndarray, " p"],
+    radius: float,
+    k: int,
+    level: float,
+    growth: float,
+    c: float,
+    steps: int,
+    rate: float,
+    asked: str,
+) -> Promise:
+    n = len(setting.y)
     bound = to_float_up(Fraction(k - 1, n))
     method = GradientDescent(NormalisedStep(c, to_float_down(Fraction(k, 2 * n))), int(steps))
-    what = "1 - p_y" if setting.loss == "cross-entropy" else "|loss'|"
     consequence = (
         f"the best of the first {steps:,} iterates of normalised gradient descent makes at most {k - 1} of {n} training errors "
         f"({percent(bound)})"
@@ -192,9 +233,7 @@ def _t8_promise(
         start_premise(radius),
         assumed(
             "progress",
-            f"While at least k = {k} rows are wrong, a step brings ||w - V||^2 down by {rate:.6g} on average. T8 gives c (2 S - c G^2) at "
-            f"every step, S = {level:.6g} = S_k(q), where the tangent margins against V keep {RESERVE:.0%} of their gain at w_0 and "
-            f"||grad f|| <= G mean({what}), G = {growth:.6g}; asked for is {SHARE:.0%} of that.",
+            f"While at least k = {k} rows are wrong, a step brings ||w - V||^2 down by {rate:.6g} on average. {asked}",
             rate,
         ),
         PremiseRecord(

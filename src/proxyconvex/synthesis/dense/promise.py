@@ -62,3 +62,24 @@ def start_premise(distance: float) -> PremiseRecord:
 def percent(fraction: float) -> str:
     """A promised fraction as a percentage, rounded up."""
     return show(100 * fraction, digits=3) + "%"
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """A unit direction from w0, with the margins at w0 and the share of their growth along it that is asked for.
+
+    Attributes:
+        unit: the direction.
+        first: margins at w0, shape (n,) or (n, classes).
+        held: what each margin is to gain per unit of distance.
+        typical: the median gain per unit of distance at w0.
+    """
+
+    unit: Float[np.ndarray, " p"]
+    first: np.ndarray
+    held: np.ndarray
+    typical: float
+
+    def margins(self, radius: float) -> np.ndarray:
+        """Margins asked for against the comparator at this distance from w0."""
+        return self.first + radius * self.held

@@ -15,13 +15,16 @@ from ...core.errors import InvalidInputError
 from ...core.evidence import Evidence
 from ...core.guarantee import Guarantee, PremiseRecord
 from ...core.methods import ConstantStep, GradientDescent
-from ...core.references import FREI_GU_2021
+from ...core.references import FREI_GU_2021, PROXYCONVEX_NOTES
 from ...families.tangent_margin import TangentMargin
 from .directions import Setting, largest_eigenvalue, mean_loss, regression
 from .promise import Promise, assumed, distance_upper, percent, start_premise
 from .rehearsal import MOST, rehearse
 
 RESERVE = 0.75
+"""Share of the tangent margin at w0 that is asked for along the run (T1)."""
+ROOM, DRIFT = 1.05, 3.0
+"""h(V; w) may be this many times its largest value on the tangent model's path, and may drift from its value at w0 this much more again."""
 CURVATURE = 2.0
 """The step size is the inverse of this factor times the largest curvature of the tangent model at w0."""
 LOG2 = Fraction(math.log(2)) * (1 - Fraction(1, 2**50))
@@ -54,7 +57,7 @@ def _comparator(setting: Setting, eta: float, steps: int) -> tuple[Float[np.ndar
         for w, features in zip(points, at, strict=True):
             outputs = features.outputs[:, 0] if setting.network.outputs == 1 else features.outputs
             seen.append(mean_loss(setting.loss, outputs + setting.push(v - w, features), setting.y))
-        h = 1.05 * max(seen) + 1.5 * (max(seen) - first)
+        h = ROOM * max(seen) + DRIFT * (max(seen) - first)
         total = h + float(change @ change) / (2 * eta * steps)
         if best is None or total < best[0]:
             best = total, v, h, first

@@ -54,13 +54,18 @@ class Curvature:
         margins: ``q_i`` on the ball, shape (n,).
         at_center: lower bounds on ``y_i N(V; x_i)``, shape (n,).
         hessian: ``M_i``, shape (n,).
-        gradient: ``G``, an upper bound on ``||grad N(W; x_i)||`` on the ball.
+        gradients: upper bounds on ``||grad N(W; x_i)||`` on the ball, shape (n,).
     """
 
     margins: Array
     at_center: Array
     hessian: Array
-    gradient: float
+    gradients: Array
+
+    @property
+    def gradient(self) -> float:
+        """``G``, the largest of `gradients`."""
+        return float(self.gradients.max())
 
 
 def examine(
@@ -85,7 +90,7 @@ def examine(
     center = sub_down(np.where(y > 0, state.outputs, -state.outputs), state.error)
     remainder = mul_up(curvature, to_float_up(Fraction(radius) ** 2 / 2))
     gradient = add_up(_gradient_norm(state, norms, weights, head, bend), mul_up(curvature, radius))
-    return Curvature(sub_down(center, remainder), center, curvature, float(gradient.max()))
+    return Curvature(sub_down(center, remainder), center, curvature, gradient)
 
 
 @dataclass(frozen=True)

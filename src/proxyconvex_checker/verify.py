@@ -23,10 +23,22 @@ from . import document, initial, preprocessing
 from .claims import promise as claims
 from .claims.table import CLAIMS
 from .errors import CheckError
+from .families import FAMILIES, FamilyRules
 
 WINDOW = Fraction(1, 10**9)
 """How far, relative to `claims.scale`, a constant may lie on the safe side of the re-derived one."""
 CERTIFICATE = "certificate.json"
+__all__ = [
+    "CERTIFICATE",
+    "FAMILIES",
+    "STEPS",
+    "FamilyRules",
+    "Result",
+    "Step",
+    "derive",
+    "load_array",
+    "verify",
+]
 
 
 @dataclass(frozen=True)
@@ -60,50 +72,6 @@ class Result:
     def exit_code(self) -> int:
         """0 accepted, 1 rejected, 2 unreadable."""
         return 0 if self.accepted else 1 if self.readable else 2
-
-
-Derive = Callable[..., dict[str, float]]
-
-
-def _lazily(module: str) -> Derive:
-    """The ``derive`` function of a sibling module, imported on first use."""
-
-    def derive(*arguments: Any) -> dict[str, float]:
-        return importlib.import_module(f".{module}", __package__).derive(*arguments)
-
-    return derive
-
-
-@dataclass(frozen=True)
-class FamilyRules:
-    """How a family is rebuilt.
-
-    Attributes:
-        derive: ``(theorem, X, y, W0, activation, comparator, params) -> certified numbers``.
-        initial: ``(family fields, d) -> W0``, the initial weights.
-        comparator_shape: ``(width, d) -> shape`` of the stored comparator.
-        tasks: the kinds of targets it speaks of: ``"binary"``, ``"regression"``, ``"multiclass"``.
-    """
-
-    derive: Derive
-    initial: Callable[[dict[str, Any], int], np.ndarray]
-    comparator_shape: Callable[[int, int], tuple[int, ...]]
-    tasks: tuple[str, ...] = ("binary",)
-
-
-FAMILIES = {
-    "leaky-relu-noise": FamilyRules(_lazily("leaky_relu_noise"), initial.normal, lambda width, d: (d,)),
-    "classical": FamilyRules(
-        _lazily("classical"), initial.normal, lambda width, d: (width, d), ("regression", "binary")
-    ),
-    "leaky-relu-hinge": FamilyRules(_lazily("leaky_relu_hinge"), initial.normal, lambda width, d: (d,)),
-    "single-neuron": FamilyRules(
-        _lazily("single_neuron"), initial.normal, lambda width, d: (width, d), ("regression", "binary")
-    ),
-    "two-layer-ntk": FamilyRules(
-        _lazily("two_layer_ntk"), initial.paired_normal, lambda width, d: (width, d)
-    ),
-}
 
 
 class _State:
@@ -220,9 +188,10 @@ def _initial(state: _State) -> str:
         raise CheckError(
             "initial weights", f"unknown family {family['name']!r}; known: {', '.join(sorted(FAMILIES))}"
         )
-    if family["width"] * state.features.shape[1] > document.MAX_ENTRIES:
+    rules, d = FAMILIES[family["name"]], state.features.shape[1]
+    if math.prod(rules.weights(family, d)) > document.MAX_ENTRIES:
         raise CheckError("initial weights", f"more than {document.MAX_ENTRIES} weights")
-    state.initial = FAMILIES[family["name"]].initial(family, state.features.shape[1])
+    state.initial = rules.initial(family, d)
     if initial.array_digest(state.initial) != family["initial_sha256"]:
         raise CheckError(
             "initial weights",
@@ -233,7 +202,7 @@ def _initial(state: _State) -> str:
 
 def _comparator(state: _State) -> str:
     stored, family = state.document["comparator"], state.document["family"]
-    shape = FAMILIES[family["name"]].comparator_shape(family["width"], state.features.shape[1])
+    shape = FAMILIES[family["name"]].comparator_shape(family, state.features.shape[1])
     if tuple(stored["shape"]) != shape:
         raise CheckError(
             "comparator", f"comparator.shape is {tuple(stored['shape'])}; this network needs {shape}"
@@ -263,7 +232,7 @@ def derive(
         features,
         targets,
         weights,
-        dict(family["activation"]),
+        dict(family) if rules.whole else dict(family["activation"]),
         comparator,
         dict(theorem["params"]),
     )

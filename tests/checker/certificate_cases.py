@@ -50,7 +50,7 @@ def fake_derive(theorem, x, y, w0, activation, comparator, params):
     return {"R": radius, "q_min": margin, "k": float(params["k"]), "bound": bound, "error_bound": 2 * bound}
 
 
-FAMILIES["made-up"] = FamilyRules(fake_derive, initial.paired_normal, lambda width, d: (width, d))
+FAMILIES["made-up"] = FamilyRules(fake_derive, initial.paired_normal, lambda family, d: (family["width"], d))
 claim_table.CLAIMS[("made-up", "T0", None)] = Claim(
     quantity="best-iterate-error",
     mode="every-run",

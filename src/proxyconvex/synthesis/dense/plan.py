@@ -50,7 +50,7 @@ def plan_tangent(
         slope: leak of the leaky activations.
         beta: sharpness of the smooth activations; 4 by default.
         output_scale: factor on the outputs, which start at zero (opposite pairs of neurons in the last hidden layer); larger is
-            closer to the tangent model; 8 by default.
+            closer to the tangent model. 8 by default for ``"normalised-gd"``, else the planner compares 8, 32 and 128.
         method: ``"normalised-gd"`` (T8), ``"gd"`` (T4) or ``"gd-slope"`` (T1; two classes); by default the smallest error, or T4.
         steps: T; chosen by default.
         seed: of the initial weights.
@@ -68,8 +68,7 @@ def plan_tangent(
     x, prepared = _features(dataset, preprocessing)
     phi = _activation(activation, slope, beta)
 
-    def at(neurons: int) -> Plan:
-        scale = 8.0 if output_scale is None else float(output_scale)
+    def at(neurons: int, scale: float) -> Plan:
         network = DenseNetwork(
             (neurons,) * _depth(depth), _outputs(dataset), phi, 2.0, "gaussian", scale, True, seed
         )
@@ -77,11 +76,11 @@ def plan_tangent(
             dataset, prepared, x, TangentFamily(network, losses.OF_TASK[dataset.task]), wish
         )
 
-    if width is not None or not _counts_errors(dataset, method):
-        return at(256 if width is None else width)
-    return best_promise(
-        [(f"width {m}", lambda m=m: at(m)) for m in (256, 512)], "neurons in the hidden layer"
-    )
+    errors = _counts_errors(dataset, method)
+    widths = (width,) if width is not None else (256, 512) if errors else (256,)
+    scales = (float(output_scale),) if output_scale is not None else (8.0,) if errors else SCALES[1:]
+    named = [(f"width {m}, scale {s:g}", lambda m=m, s=s: at(m, s)) for m in widths for s in scales]
+    return best_promise(named, "neurons per hidden layer, output scale")
 
 
 def plan_deep_relu(
@@ -185,7 +184,7 @@ def plan_three_layer(
         slope: leak of the leaky activations.
         beta: sharpness of the smooth activations; 4 by default.
         output_scale: factor on the outputs. 1 is the published network; larger ones start in opposite pairs (outputs at zero) and stay
-            closer to their tangent model. By default the planner compares 1, 8 and 32.
+            closer to their tangent model. By default the planner compares 1, 8, 32 and 128.
         method: ``"gd"`` (T4), the only one of this result.
         steps: T; chosen by default.
         opt: loss of a teacher on these labels, to set the promise against (see `proxyconvex.families.three_layer.teacher`).
@@ -220,7 +219,7 @@ def plan_three_layer(
     )
 
 
-SCALES = (1.0, 8.0, 32.0)
+SCALES = (1.0, 8.0, 32.0, 128.0)
 SHAPES = ((3, 128), (2, 128), (2, 256), (1, 256))
 """Hidden layers and width that are compared, the preferred ones first."""
 

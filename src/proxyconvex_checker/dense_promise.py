@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ from .rounding import Array, log_rational, mean_bounds, mul_up, next_up, norm_up
 STEP = "network"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Near:
     """A dense network with its data and comparator.
 
@@ -52,11 +53,17 @@ class Near:
     comparator: Array
     distance: float
 
+    @cached_property
+    def center(self) -> dense.Center:
+        """The network at V."""
+        weights = initial.dense_layers(self.family, self.comparator, self.x.shape[1])
+        return dense.center(
+            self.x, self.y, weights, initial.dense_head(self.family), self.family["activation"]
+        )
+
     def on_ball(self, radius: float) -> dense.Curvature:
         """Margins, Hessians and gradients on ``Ball(V, radius)``."""
-        weights = initial.dense_layers(self.family, self.comparator, self.x.shape[1])
-        head = initial.dense_head(self.family)
-        return dense.examine(self.x, self.y, weights, head, self.family["activation"], radius)
+        return self.center.on_ball(radius)
 
 
 def derive(

@@ -87,7 +87,7 @@ def plan(
     return SimpleNamespace(
         dataset=data,
         preprocessing=prep,
-        family=SimpleNamespace(describe=lambda: family),
+        family=SimpleNamespace(describe=lambda: family, certificate_fields=lambda: family),
         initial=weights,
         certificate_comparator=v,
         method=method,

@@ -61,7 +61,9 @@ def write_certificate(plan: Plan, folder: str | os.PathLike[str]) -> Path:
 def certifiable(plan: Plan) -> bool:
     """Whether the independent checker knows this plan's theorem for this family and method."""
     sampling = plan.method.sampling if isinstance(plan.method, SGD) else None
-    return not plan.conditional and (plan.family.name, plan.guarantee.theorem, sampling) in CLAIMS
+    known = (plan.family.name, plan.guarantee.theorem, sampling) in CLAIMS
+    # Without parameters of the theorem nothing was proved (a plan may say just that).
+    return known and not plan.conditional and bool(plan.theorem_params)
 
 
 def certificate_document(plan: Plan) -> dict[str, Any]:
@@ -69,7 +71,7 @@ def certificate_document(plan: Plan) -> dict[str, Any]:
     from .. import __version__
 
     n, d = plan.dataset.raw.shape
-    family, method = plan.family.describe(), method_fields(plan.method, plan.seed)
+    family, method = plan.family.certificate_fields(), method_fields(plan.method, plan.seed)
     claim = _claim_of(family["name"], plan.guarantee.theorem, method["sampling"])
     stated = {
         "format": document.FORMAT,

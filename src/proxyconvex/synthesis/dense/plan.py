@@ -15,6 +15,7 @@ from ...core.errors import InvalidInputError
 from ...families import deep_relu, losses, three_layer
 from ...families.activations import Activation
 from ...families.dense import DenseNetwork
+from ...families.dense_family import DenseFamily
 from ...families.tangent_family import TangentFamily
 from ..plan_types import Plan
 from .choose import best_promise
@@ -67,6 +68,12 @@ def plan_tangent(
     wish = Wish(method, steps, "all", budget_seconds, progress)
     x, prepared = _features(dataset, preprocessing)
     phi = _activation(activation, slope, beta)
+
+    if _certifiable(phi, dataset, method):
+        network = DenseNetwork((width or 256,) * _depth(depth), 1, phi, 2.0, "gaussian", 1.0, True, seed)
+        return _certified(
+            dataset, prepared, x, TangentFamily(network, "logistic"), method, output_scale, wish.steps
+        )
 
     def at(neurons: int, scale: float) -> Plan:
         network = DenseNetwork(
@@ -131,12 +138,13 @@ def plan_deep_relu(
     x, prepared = _features(dataset, preprocessing)
     phi, outputs = _activation(activation, slope, beta), _outputs(dataset)
     several = outputs > 1
-    if phi.smooth and not several and method in (None, "normalised-gd"):
-        from .certified import certified_plan
-
-        return certified_plan(
-            dataset, prepared, x, _width(width), _depth(2 if depth is None else depth), phi, output_scale, wish.steps, seed
-        )  # fmt: skip
+    if _certifiable(phi, dataset, method):
+        network = deep_relu.network(
+            _width(width), _depth(2 if depth is None else depth), 1, phi, 1.0, True, seed
+        )
+        return _certified(
+            dataset, prepared, x, deep_relu.DeepReLU(network, "logistic"), method, output_scale, wish.steps
+        )
     scale = output_scale if output_scale is not None else (8.0 if several else 1.0)
 
     def at(layer_count: int, neurons: int) -> Plan:
@@ -208,6 +216,13 @@ def plan_three_layer(
     activation = activation or ("softplus" if dataset.task == "regression" else "relu")
     phi = _activation(activation, slope, beta)
 
+    if _certifiable(phi, dataset, method):
+        network = three_layer.network(_width(width), 1, phi, 1.0, True, seed)
+        family = three_layer.ThreeLayer(network, "logistic")
+        return _certified(
+            dataset, prepared, x, family, method, output_scale, wish.steps, choose_beta=beta is None
+        )
+
     def at(scale: float) -> Plan:
         network = three_layer.network(_width(width), _outputs(dataset), phi, scale, scale > 1, seed)
         family = three_layer.ThreeLayer(network, losses.OF_TASK[dataset.task])
@@ -226,6 +241,27 @@ SHAPES = ((3, 128), (2, 128), (2, 256), (1, 256))
 
 def _counts_errors(dataset: Dataset, method: str | None) -> bool:
     return dataset.task != "regression" and method in (None, "normalised-gd")
+
+
+def _certifiable(phi: Activation, dataset: Dataset, method: str | None) -> bool:
+    """Smooth activation, one output with margins, and a theorem that speaks of a ball."""
+    return phi.smooth and dataset.task == "binary" and method in (None, "normalised-gd", "gd")
+
+
+def _certified(
+    dataset: Dataset,
+    prepared: Preprocessing,
+    x: np.ndarray,
+    family: DenseFamily,
+    method: str | None,
+    output_scale: float | None,
+    steps: int | None,
+    choose_beta: bool = False,
+) -> Plan:
+    from .certified import certified_plan
+
+    theorem = "T4T5" if method == "gd" else "T8"
+    return certified_plan(dataset, prepared, x, family, theorem, output_scale, steps, choose_beta)
 
 
 # --- parts ---------------------------------------------------------------------------------------------------------

@@ -298,7 +298,7 @@ _activation = record(name=choice(*ACTIVATIONS), slope=real(0.0, 1.0), beta=_posi
 
 def _family(value: Any, path: str) -> dict[str, Any]:
     """A two-layer network by its width, a dense one by its hidden layers."""
-    if isinstance(value, dict) and value.get("name") in DENSE:
+    if isinstance(value, dict) and ("hidden" in value or value.get("name") in DENSE):
         return record(
             name=choice(*DENSE),
             hidden=items(integer(2, 2**20), 1, 32),

@@ -66,6 +66,20 @@ def certifiable(plan: Plan) -> bool:
     return known and not plan.conditional and bool(plan.theorem_params)
 
 
+def no_certificate(plan: Plan) -> str | None:
+    """Why there is no certificate file of this plan, in a sentence; None where there is one."""
+    if certifiable(plan):
+        return None
+    if plan.conditional:
+        return (
+            "There is no certificate file: before a run this promise assumes what only the run can show, and after it the conclusion is about "
+            "that run alone. The distance of the comparator from the start is all that is certified."
+        )
+    if not plan.theorem_params:
+        return "There is no certificate file: nothing was proved about this network."
+    return "There is no certificate file: the independent checker does not know this theorem for this family and method."
+
+
 def certificate_document(plan: Plan) -> dict[str, Any]:
     """The certificate of a plan with Python floats, before it is encoded and sealed."""
     from .. import __version__

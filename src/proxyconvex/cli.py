@@ -191,8 +191,8 @@ def audit(
 ) -> None:
     """Promise, train, check every premise on the run, and set promise beside outcome.
 
-    Writes `certificate.json`, `trace.npz`, `audit.json` and `report.html` to --out. Exit code 0: consistent;
-    1: a premise or the promise was violated (printed first, in red); 2: bad input.
+    Writes `certificate.json` (or `promise.json`, where there is nothing to certify), `trace.npz`, `audit.json` and `report.html` to --out.
+    Exit code 0: consistent; 1: a premise, a condition or the promise was violated (printed first, in red); 2: bad input.
 
     Examples: `proxyconvex audit digits:0,1 --width 1024 --out runs/d01` or
     `proxyconvex audit digits:0,1 --family leaky-relu-noise --slope 0.5 --method sgd --steps 1000000`
@@ -221,6 +221,7 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """State the promise alone: nothing is trained. With --out, write the certificate of the promise."""
+    from .report.certificate import no_certificate
     from .report.session import write_promise
     from .report.summary import summary
 
@@ -236,7 +237,7 @@ def plan(
     if written is not None and written.name == "certificate.json":
         console.print(f"Certificate: {written}\nCheck it: proxyconvex verify {written}")
     elif written is not None:
-        console.print(f"Promise: {written} (no certificate: the independent checker cannot state it)")
+        console.print(f"Promise: {written}. {no_certificate(made)}")
 
 
 @app.command()

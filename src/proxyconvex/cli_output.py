@@ -47,11 +47,18 @@ def print_plan(console: Console, plan: Plan) -> None:
 
 def print_audit(console: Console, audit: Audit, folder: Path) -> None:
     """Violations first and in red, then promise beside outcome, then where the files are."""
-    for check in audit.checks:
-        if not check.ok:
-            console.print(f"[bold red]VIOLATED[/] {escape(check.name)}: {escape(check.sentence)}")
+    from .report.certificate import no_certificate
+    from .report.on_trace import failed_conditions
+
+    failed = [c for c in audit.checks if not c.ok]
+    unmet = [c.name for c in failed_conditions(audit.plan, audit.checks)]
+    for check in failed:
+        label = "CONDITION NOT MET" if check.name in unmet else "VIOLATED"
+        console.print(f"[bold red]{label}[/] {escape(check.name)}: {escape(check.sentence)}")
     measured = audit.measured
     verdict = "[bold green]consistent[/]" if audit.consistent else "[bold red]NOT consistent[/]"
+    if failed and len(unmet) == len(failed):
+        verdict = "[bold red]nothing was promised for this run[/]"
     console.print(f"[bold]Outcome[/]: {verdict}")
     table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False)
     table.add_column("quantity")
@@ -77,6 +84,8 @@ def print_audit(console: Console, audit: Audit, folder: Path) -> None:
     console.print(f"Report: {folder / 'report.html'}")
     if (folder / "certificate.json").exists():
         console.print(f"Check the certificate yourself: proxyconvex verify {folder / 'certificate.json'}")
+    elif (why := no_certificate(audit.plan)) is not None:
+        console.print(why)
 
 
 def print_alternatives(console: Console, plan: Plan) -> None:

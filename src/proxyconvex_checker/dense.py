@@ -38,6 +38,7 @@ from .rounding import (
     matmul_enclosure,
     mul_up,
     product_upper,
+    sqrt_bounds,
     sqrt_upper,
     sub_down,
     to_float_up,
@@ -54,19 +55,50 @@ class Curvature:
         margins: ``q_i`` on the ball, shape (n,).
         at_center: lower bounds on ``y_i N(V; x_i)``, shape (n,).
         hessian: ``M_i``, shape (n,).
-        gradient: ``G``, an upper bound on ``||grad N(W; x_i)||`` on the ball.
+        gradients: upper bounds on ``||grad N(W; x_i)||`` on the ball, shape (n,).
     """
 
     margins: Array
     at_center: Array
     hessian: Array
-    gradient: float
+    gradients: Array
+
+    @property
+    def gradient(self) -> float:
+        """``G``, the largest of `gradients`."""
+        return float(self.gradients.max())
 
 
-def examine(
-    x: Array, y: Array, weights: Sequence[Array], head: Array, fields: dict[str, object], radius: float
-) -> Curvature:
-    """Margins, curvature and gradients on the ball of this radius around the given weights.
+@dataclass(frozen=True)
+class Center:
+    """What is known at V, for balls of any radius around it.
+
+    Attributes:
+        margins: lower bounds on ``y_i N(V; x_i)``, shape (n,).
+        hidden: upper bounds on ``||h_{l-1}(V)||``, one array of shape (n,) per layer.
+        spectral: upper bounds on ``||V_l||``.
+        gradients: upper bounds on ``||grad N(V; x_i)||``, shape (n,).
+        head: a, shape (m_L,).
+        bend: upper bound on ``|phi''|``.
+    """
+
+    margins: Array
+    hidden: list[Array]
+    spectral: list[float]
+    gradients: Array
+    head: Array
+    bend: float
+
+    def on_ball(self, radius: float) -> Curvature:
+        """Margins, curvature and gradients on the ball of this radius."""
+        curvature = _curvature(self.hidden, self.spectral, self.head, self.bend, radius)
+        remainder = mul_up(curvature, to_float_up(Fraction(radius) ** 2 / 2))
+        gradients = add_up(self.gradients, mul_up(curvature, radius))
+        return Curvature(sub_down(self.margins, remainder), self.margins, curvature, gradients)
+
+
+def center(x: Array, y: Array, weights: Sequence[Array], head: Array, fields: dict[str, object]) -> Center:
+    """The numbers at V that every ball around it needs.
 
     Args:
         x: rows, shape (n, d).
@@ -74,18 +106,21 @@ def examine(
         weights: ``V_1 .. V_L``.
         head: a, shape (m_L,).
         fields: of the activation: name, slope, beta; a smooth one.
-        radius: rho.
     """
     phi = activations.parse(fields)
     bend = to_float_up(phi.curvature)
     state = _forward(x, weights, head, phi)
-    spectral = [_spectral_norm(w) for w in weights]
     norms = [_norm_rows(h, e) for h, e in state.hidden]
-    curvature = _curvature(norms, spectral, head, bend, radius)
-    center = sub_down(np.where(y > 0, state.outputs, -state.outputs), state.error)
-    remainder = mul_up(curvature, to_float_up(Fraction(radius) ** 2 / 2))
-    gradient = add_up(_gradient_norm(state, norms, weights, head, bend), mul_up(curvature, radius))
-    return Curvature(sub_down(center, remainder), center, curvature, float(gradient.max()))
+    margins = sub_down(np.where(y > 0, state.outputs, -state.outputs), state.error)
+    gradients = _gradient_norm(state, norms, weights)
+    return Center(margins, norms, [_spectral_norm(w) for w in weights], gradients, head, bend)
+
+
+def examine(
+    x: Array, y: Array, weights: Sequence[Array], head: Array, fields: dict[str, object], radius: float
+) -> Curvature:
+    """Margins, curvature and gradients on the ball of this radius around the given weights (arguments as for `center`)."""
+    return center(x, y, weights, head, fields).on_ball(radius)
 
 
 @dataclass(frozen=True)
@@ -96,6 +131,7 @@ class _State:
     slopes: list[tuple[Array, Array]]
     outputs: Array
     error: Array
+    head: Array
 
 
 def _slope(phi: activations.Activation, z: Array, e: Array, bend: float) -> tuple[Array, Array]:
@@ -112,7 +148,7 @@ def _slope(phi: activations.Activation, z: Array, e: Array, bend: float) -> tupl
 def _norm_rows(value: Array, error: Array) -> Array:
     size = add_up(np.abs(value), error)
     squares = product_upper(mul_up(size, size), np.ones((size.shape[1], 1)))[:, 0]
-    return np.array([to_float_up(sqrt_upper(Fraction(float(s)))) for s in squares])
+    return sqrt_bounds(squares)[1]
 
 
 def _forward(x: Array, weights: Sequence[Array], head: Array, phi: activations.Activation) -> _State:
@@ -125,7 +161,7 @@ def _forward(x: Array, weights: Sequence[Array], head: Array, phi: activations.A
         slopes.append(_slope(phi, z, wide, bend))
         h, error = phi.value(z, wide)
     outputs, wide = matmul_enclosure(h, head, a_error=error)
-    return _State(hidden, slopes, outputs, wide)
+    return _State(hidden, slopes, outputs, wide, head)
 
 
 def _spectral_norm(w: Array) -> float:
@@ -163,12 +199,10 @@ def _curvature(hidden: list[Array], spectral: list[float], head: Array, bend: fl
     return total
 
 
-def _gradient_norm(
-    state: _State, norms: list[Array], weights: Sequence[Array], head: Array, bend: float
-) -> Array:
+def _gradient_norm(state: _State, norms: list[Array], weights: Sequence[Array]) -> Array:
     """``||grad N(V; x_i)|| = (sum_l ||delta_l||^2 ||h_{l-1}||^2)^(1/2)`` from an enclosed backward pass, rounded up."""
     total = np.zeros_like(norms[0])
-    signal, error = np.broadcast_to(head, state.slopes[-1][0].shape), np.zeros_like(state.slopes[-1][0])
+    signal, error = np.broadcast_to(state.head, state.slopes[-1][0].shape), np.zeros_like(state.slopes[-1][0])
     for layer in range(len(weights) - 1, -1, -1):
         slope, wide = state.slopes[layer]
         delta = signal * slope
@@ -179,7 +213,7 @@ def _gradient_norm(
         total = add_up(total, mul_up(mul_up(size, size), mul_up(norms[layer], norms[layer])))
         if layer:
             signal, error = matmul_enclosure(delta, weights[layer], a_error=gap)
-    return np.array([to_float_up(sqrt_upper(Fraction(float(t)))) for t in total])
+    return sqrt_bounds(total)[1]
 
 
 def _vector_norm(a: Array) -> float:

@@ -23,6 +23,8 @@ MAX_BYTES = 16 * 2**20
 MAX_ENTRIES = 2**27
 """Largest number of float64 entries of an array file (1 GiB)."""
 ACTIVATIONS = ("softplus", "smooth-leaky", "leaky-relu", "relu", "sigmoid", "tanh")
+DENSE = ("deep-relu", "tangent", "three-layer")
+"""Families of dense networks of any depth, one output."""
 EVIDENCE = ("ASSUMED", "SAMPLED", "ON_TRACE", "CERTIFIED", "PROVED")
 MODES = ("every-run", "expectation", "probability")
 
@@ -291,6 +293,33 @@ _digest = matching(_HEX_DIGEST, "64 lower-case hexadecimal digits")
 _file = matching(_FILE_NAME, "a plain file name ending in .npy, in the certificate's own folder")
 DIGEST, FILE = _digest, _file
 
+_activation = record(name=choice(*ACTIVATIONS), slope=real(0.0, 1.0), beta=_positive)
+
+
+def _family(value: Any, path: str) -> dict[str, Any]:
+    """A two-layer network by its width, a dense one by its hidden layers."""
+    if isinstance(value, dict) and ("hidden" in value or value.get("name") in DENSE):
+        return record(
+            name=choice(*DENSE),
+            hidden=items(integer(2, 2**20), 1, 32),
+            activation=_activation,
+            gain=_positive,
+            head=choice("signs", "gaussian"),
+            output_scale=_positive,
+            paired=choice(False, True),
+            seed=_seed,
+            initial_sha256=_digest,
+        )(value, path)
+    return record(
+        name=text(60),
+        width=integer(1, 2**24),
+        activation=_activation,
+        init_scale=real(0.0),
+        seed=_seed,
+        initial_sha256=_digest,
+    )(value, path)
+
+
 _certificate = record(
     format=choice(FORMAT),
     schema=choice(SCHEMA),
@@ -312,14 +341,7 @@ _certificate = record(
         unit_norm=choice(False, True),
         bias=real(0.0),
     ),
-    family=record(
-        name=text(60),
-        width=integer(1, 2**24),
-        activation=record(name=choice(*ACTIVATIONS), slope=real(0.0, 1.0), beta=_positive),
-        init_scale=real(0.0),
-        seed=_seed,
-        initial_sha256=_digest,
-    ),
+    family=_family,
     method=record(
         name=choice("gd", "normalised-gd", "sgd"),
         steps=integer(1, 2**53),

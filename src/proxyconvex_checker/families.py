@@ -1,4 +1,4 @@
-"""How each family is rebuilt from a certificate: its numbers, its initial weights, the shape of its comparator."""
+"""How each family of a certificate is rebuilt: initial weights, shape of the comparator, and the numbers it certifies."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 from . import initial
 
 Derive = Callable[..., dict[str, float]]
+Shape = Callable[[dict[str, Any], int], tuple[int, ...]]
 
 
 def _lazily(module: str) -> Derive:
@@ -23,59 +24,66 @@ def _lazily(module: str) -> Derive:
     return derive
 
 
+def _matrix(family: dict[str, Any], d: int) -> tuple[int, ...]:
+    return family["width"], d
+
+
+def _with_output(family: dict[str, Any], d: int) -> tuple[int, ...]:
+    return family["width"], d + 1
+
+
+def _vector(family: dict[str, Any], d: int) -> tuple[int, ...]:
+    return (d,)
+
+
+def _flat(family: dict[str, Any], d: int) -> tuple[int, ...]:
+    return (initial.dense_size(family, d),)
+
+
 @dataclass(frozen=True)
 class FamilyRules:
     """How a family is rebuilt.
 
     Attributes:
-        derive: ``(theorem, X, y, W0, activation, comparator, params) -> certified numbers``.
+        derive: ``(theorem, X, y, W0, network, comparator, params) -> certified numbers``.
         initial: ``(family fields, d) -> W0``, the initial weights.
-        from_rows: ``(family fields, X, y) -> W0`` in place of ``initial``, where they depend on the rows.
-        comparator_shape: ``(width, d) -> shape`` of the stored comparator.
+        comparator_shape: ``(family fields, d) -> shape`` of the stored comparator.
         tasks: the kinds of targets it speaks of: ``"binary"``, ``"regression"``, ``"multiclass"``.
+        from_rows: ``(family fields, X, y) -> W0`` in place of ``initial``, where they depend on the rows.
+        weights: ``(family fields, d) -> shape`` of the initial weights; refused before they are drawn if there are too many.
+        whole: whether ``derive`` is given all family fields as ``network``, not only those of the activation.
     """
 
     derive: Derive
     initial: Callable[[dict[str, Any], int], np.ndarray]
-    comparator_shape: Callable[[int, int], tuple[int, ...]]
+    comparator_shape: Shape
     tasks: tuple[str, ...] = ("binary",)
     from_rows: Callable[[dict[str, Any], np.ndarray, np.ndarray], np.ndarray] | None = None
+    weights: Shape = _matrix
+    whole: bool = False
 
     def start(self, family: dict[str, Any], x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """The initial weights for these rows."""
         return self.initial(family, x.shape[1]) if self.from_rows is None else self.from_rows(family, x, y)
 
 
-FAMILIES = {
-    "leaky-relu-noise": FamilyRules(_lazily("leaky_relu_noise"), initial.normal, lambda width, d: (d,)),
-    "classical": FamilyRules(
-        _lazily("classical"), initial.normal, lambda width, d: (width, d), ("regression", "binary")
-    ),
-    "rank-one": FamilyRules(
-        _lazily("secant"),
-        initial.normal,
-        lambda width, d: (width, d),
-        ("regression",),
-        initial.leading_direction,
-    ),
+_NUMERIC, _EITHER = ("regression",), ("regression", "binary")
+_DENSE = FamilyRules(_lazily("dense_promise"), initial.dense, _flat, weights=_flat, whole=True)
+
+FAMILIES: dict[str, FamilyRules] = {
+    "leaky-relu-noise": FamilyRules(_lazily("leaky_relu_noise"), initial.normal, _vector),
+    "classical": FamilyRules(_lazily("classical"), initial.normal, _matrix, _EITHER),
+    "rank-one": FamilyRules(_lazily("secant"), initial.normal, _matrix, _NUMERIC, initial.leading_direction),
     "phase-retrieval": FamilyRules(
-        _lazily("secant"),
-        initial.normal,
-        lambda width, d: (width, d),
-        ("regression",),
-        initial.from_intensities,
+        _lazily("secant"), initial.normal, _matrix, _NUMERIC, initial.from_intensities
     ),
     "linear-network": FamilyRules(
-        _lazily("linear_network"),
-        initial.second_layer,
-        lambda width, d: (width, d + 1),
-        ("regression", "binary"),
+        _lazily("linear_network"), initial.second_layer, _with_output, _EITHER, weights=_with_output
     ),
-    "leaky-relu-hinge": FamilyRules(_lazily("leaky_relu_hinge"), initial.normal, lambda width, d: (d,)),
-    "single-neuron": FamilyRules(
-        _lazily("single_neuron"), initial.normal, lambda width, d: (width, d), ("regression", "binary")
-    ),
-    "two-layer-ntk": FamilyRules(
-        _lazily("two_layer_ntk"), initial.paired_normal, lambda width, d: (width, d)
-    ),
+    "leaky-relu-hinge": FamilyRules(_lazily("leaky_relu_hinge"), initial.normal, _vector),
+    "single-neuron": FamilyRules(_lazily("single_neuron"), initial.normal, _matrix, _EITHER),
+    "two-layer-ntk": FamilyRules(_lazily("two_layer_ntk"), initial.paired_normal, _matrix),
+    "deep-relu": _DENSE,
+    "tangent": _DENSE,
+    "three-layer": _DENSE,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from typing import Any
 
 import numpy as np
@@ -92,6 +93,58 @@ def from_intensities(family: dict[str, Any], x: np.ndarray, y: np.ndarray) -> np
     if not mean > 0:
         raise CheckError(STEP, "the mean of the targets is not positive")
     return spectral(family, x, y, mean)
+
+
+def dense_shapes(family: dict[str, Any], d: int) -> list[tuple[int, int]]:
+    """Shapes of the hidden weight matrices of a dense network."""
+    hidden = family["hidden"]
+    return list(zip(hidden, [d, *hidden[:-1]], strict=True))
+
+
+def dense_size(family: dict[str, Any], d: int) -> int:
+    """Number of trained weights of a dense network."""
+    return sum(rows * columns for rows, columns in dense_shapes(family, d))
+
+
+def dense(family: dict[str, Any], d: int) -> np.ndarray:
+    """Hidden weights ``N(0, gain / rows)``, one layer after the other, flat; a paired last layer consists of two equal halves.
+
+    Raises:
+        CheckError: for an odd number of neurons in the last hidden layer.
+    """
+    shapes = dense_shapes(family, d)
+    if shapes[-1][0] % 2:
+        raise CheckError(STEP, f"the last hidden layer has an even number of neurons, not {shapes[-1][0]}")
+    rng = np.random.Generator(np.random.PCG64(family["seed"]))
+    blocks = []
+    for k, (rows, columns) in enumerate(shapes):
+        copies = 2 if family["paired"] and k == len(shapes) - 1 else 1
+        drawn = rng.standard_normal((rows // copies, columns)) * math.sqrt(family["gain"] / rows)
+        blocks += [drawn.reshape(-1)] * copies
+    return np.concatenate(blocks)
+
+
+def dense_head(family: dict[str, Any]) -> np.ndarray:
+    """Output weights of a dense network with one output, shape (m,): signs or standard normal, times the output scale."""
+    m = family["hidden"][-1]
+    count = m // 2 if family["paired"] else m
+    if family["head"] == "gaussian":
+        rng = np.random.Generator(np.random.PCG64([family["seed"], 1]))
+        a = rng.standard_normal(count)
+    elif family["paired"]:
+        a = np.ones(count)
+    else:
+        a = np.repeat([1.0, -1.0], (count - count // 2, count // 2))
+    return family["output_scale"] * (np.concatenate([a, -a]) if family["paired"] else a)
+
+
+def dense_layers(family: dict[str, Any], w: np.ndarray, d: int) -> list[np.ndarray]:
+    """The weight matrices in a flat vector."""
+    out, start = [], 0
+    for rows, columns in dense_shapes(family, d):
+        out.append(np.ascontiguousarray(w[start : start + rows * columns].reshape(rows, columns)))
+        start += rows * columns
+    return out
 
 
 def array_digest(array: np.ndarray) -> str:

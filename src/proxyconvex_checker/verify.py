@@ -23,11 +23,22 @@ from . import document, initial, preprocessing
 from .claims import promise as claims
 from .claims.table import CLAIMS
 from .errors import CheckError
-from .families import FAMILIES
+from .families import FAMILIES, FamilyRules
 
 WINDOW = Fraction(1, 10**9)
 """How far, relative to `claims.scale`, a constant may lie on the safe side of the re-derived one."""
 CERTIFICATE = "certificate.json"
+__all__ = [
+    "CERTIFICATE",
+    "FAMILIES",
+    "STEPS",
+    "FamilyRules",
+    "Result",
+    "Step",
+    "derive",
+    "load_array",
+    "verify",
+]
 
 
 @dataclass(frozen=True)
@@ -177,9 +188,10 @@ def _initial(state: _State) -> str:
         raise CheckError(
             "initial weights", f"unknown family {family['name']!r}; known: {', '.join(sorted(FAMILIES))}"
         )
-    if family["width"] * state.features.shape[1] > document.MAX_ENTRIES:
+    rules, d = FAMILIES[family["name"]], state.features.shape[1]
+    if math.prod(rules.weights(family, d)) > document.MAX_ENTRIES:
         raise CheckError("initial weights", f"more than {document.MAX_ENTRIES} weights")
-    state.initial = FAMILIES[family["name"]].start(family, state.features, state.targets)
+    state.initial = rules.start(family, state.features, state.targets)
     if initial.array_digest(state.initial) != family["initial_sha256"]:
         raise CheckError(
             "initial weights",
@@ -190,7 +202,7 @@ def _initial(state: _State) -> str:
 
 def _comparator(state: _State) -> str:
     stored, family = state.document["comparator"], state.document["family"]
-    shape = FAMILIES[family["name"]].comparator_shape(family["width"], state.features.shape[1])
+    shape = FAMILIES[family["name"]].comparator_shape(family, state.features.shape[1])
     if tuple(stored["shape"]) != shape:
         raise CheckError(
             "comparator", f"comparator.shape is {tuple(stored['shape'])}; this network needs {shape}"
@@ -220,7 +232,7 @@ def derive(
         features,
         targets,
         weights,
-        dict(family["activation"]),
+        dict(family) if rules.whole else dict(family["activation"]),
         comparator,
         dict(theorem["params"]),
     )

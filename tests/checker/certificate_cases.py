@@ -10,6 +10,8 @@ import numpy as np
 
 from proxyconvex.core.evidence import Evidence
 from proxyconvex.core.methods import SGD, ConstantStep, GradientDescent, Method, NormalisedStep
+from proxyconvex.families.activations import Activation
+from proxyconvex.families.dense import DenseNetwork
 from proxyconvex_checker import initial, preprocessing, rounding
 from proxyconvex_checker.claims import table as claim_table
 from proxyconvex_checker.claims.promise import Claim, Premise
@@ -50,7 +52,7 @@ def fake_derive(theorem, x, y, w0, activation, comparator, params):
     return {"R": radius, "q_min": margin, "k": float(params["k"]), "bound": bound, "error_bound": 2 * bound}
 
 
-FAMILIES["made-up"] = FamilyRules(fake_derive, initial.paired_normal, lambda width, d: (width, d))
+FAMILIES["made-up"] = FamilyRules(fake_derive, initial.paired_normal, lambda family, d: (family["width"], d))
 claim_table.CLAIMS[("made-up", "T0", None)] = Claim(
     quantity="best-iterate-error",
     mode="every-run",
@@ -87,11 +89,19 @@ def plan(
     return SimpleNamespace(
         dataset=data,
         preprocessing=prep,
-        family=SimpleNamespace(describe=lambda: family),
+        family=SimpleNamespace(describe=lambda: family, certificate_fields=lambda: family),
         initial=weights,
         certificate_comparator=v,
         method=method,
-        derived=rules.derive(theorem, features, data.targets, weights, family["activation"], v, params),
+        derived=rules.derive(
+            theorem,
+            features,
+            data.targets,
+            weights,
+            family if rules.whole else family["activation"],
+            v,
+            params,
+        ),
         theorem_params=params,
         seed=5,
         guarantee=SimpleNamespace(theorem=theorem, quantity=says[0], mode=says[1], evidence=says[2]),
@@ -396,6 +406,47 @@ def linear_layers() -> SimpleNamespace:
     )
 
 
+# --- dense networks of any depth -----------------------------------------------------------------------------------
+
+
+def dense(
+    name: str,
+    theorem: str,
+    head: str,
+    activation: Activation,
+    hidden: tuple[int, ...],
+    method: Method,
+    params: dict[str, Any],
+    length: float,
+) -> Callable[[], SimpleNamespace]:
+    """The comparator is ``length`` away, along the mean of ``y grad N``."""
+    network = DenseNetwork(hidden, 1, activation, 2.0, head, 1e5, True, 3)
+    family = {
+        "name": name,
+        "hidden": list(hidden),
+        "activation": activation.describe(),
+        "gain": 2.0,
+        "head": head,
+        "output_scale": 1e5,
+        "paired": True,
+        "seed": 3,
+    }
+
+    def comparator(x: np.ndarray, y: np.ndarray, w: np.ndarray) -> np.ndarray:
+        direction = network.features(w, x).combine(y[:, None] / len(y))
+        return w + length * direction / np.linalg.norm(direction)
+
+    quantity = "best-iterate-error" if theorem == "T8" else "final-loss"
+    return lambda: plan(
+        family, theorem, method, params, comparator, (quantity, "every-run", Evidence.CERTIFIED)
+    )
+
+
+SOFT, LEAK = Activation("softplus", 0.0, 1.0), Activation("smooth-leaky", 0.25, 2.0)
+T8_DENSE = {"T": 400, "k": 2, "c": 6e-11, "floor": 0.03}
+T4_DENSE = {"T": 500, "eta": 4e-10, "rho": 6e-4}
+
+
 CASES: dict[str, Callable[[], SimpleNamespace]] = {
     "made-up": made_up,
     "two-layer-T8": normalised_two_layer,
@@ -421,4 +472,34 @@ CASES: dict[str, Callable[[], SimpleNamespace]] = {
     "neuron-T3r-sigmoid": neuron("sigmoid", 0.0, numeric),
     "neuron-T3r-leaky": neuron("leaky-relu", 0.5, numeric),
     "neuron-T3r-tanh": neuron("tanh", 0.0, dataset),
+    "deep-T8": dense(
+        "deep-relu",
+        "T8",
+        "signs",
+        SOFT,
+        (6, 5, 6),
+        GradientDescent(NormalisedStep(6e-11, 0.03), 400),
+        T8_DENSE,
+        1e-4,
+    ),
+    "tangent-T8": dense(
+        "tangent",
+        "T8",
+        "gaussian",
+        LEAK,
+        (6,),
+        GradientDescent(NormalisedStep(6e-11, 0.03), 400),
+        T8_DENSE,
+        1e-4,
+    ),
+    "three-layer-T4T5": dense(
+        "three-layer",
+        "T4T5",
+        "gaussian",
+        SOFT,
+        (6, 4),
+        GradientDescent(ConstantStep(4e-10), 500),
+        T4_DENSE,
+        3e-4,
+    ),
 }

@@ -26,6 +26,19 @@ SETTINGS = {
     "hinge-T3m": dict(family="leaky-relu-hinge", width=5),
     "hinge-T3u": dict(family="leaky-relu-hinge", width=5, steps=5000),
     "neuron-T3r": dict(family="single-neuron", steps=20_000),
+    "deep-T8": dict(family="deep-relu", width=16, activation="softplus", output_scale=2.0**14),
+    "tangent-T8": dict(
+        family="tangent", width=16, activation="smooth-leaky", slope=0.2, output_scale=2.0**12
+    ),
+    "three-layer-T4T5": dict(
+        family="three-layer",
+        width=16,
+        activation="softplus",
+        beta=1.0,
+        output_scale=2.0**16,
+        method="gd",
+        steps=300,
+    ),
     "leaky-smooth": dict(
         family="leaky-relu-noise", width=5, method="gd", steps=10_000, activation="smooth-leaky"
     ),

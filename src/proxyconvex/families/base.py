@@ -147,4 +147,8 @@ class Family(abc.ABC):
 
     @abc.abstractmethod
     def describe(self) -> dict[str, Any]:
-        """JSON-ready description: exactly the fields the certificate stores under ``family`` (floats stay floats)."""
+        """JSON-ready description (floats stay floats)."""
+
+    def certificate_fields(self) -> dict[str, Any]:
+        """Exactly the fields a certificate stores under ``family``; the description itself by default."""
+        return self.describe()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from jaxtyping import Float
@@ -81,6 +81,24 @@ class DenseFamily(Family):
     def describe(self) -> dict[str, Any]:
         """JSON-ready description."""
         return {"name": self.name, "loss": self.loss, **self.network.describe()}
+
+    def certificate_fields(self) -> dict[str, Any]:
+        """The fields that fix the network: what a certificate stores under ``family``."""
+        network = self.network
+        return {
+            "name": self.name,
+            "hidden": list(network.hidden),
+            "activation": network.activation.describe(),
+            "gain": float(network.gain),
+            "head": network.head,
+            "output_scale": float(network.output_scale),
+            "paired": network.paired,
+            "seed": network.seed,
+        }
+
+    def rescaled(self, output_scale: float) -> Self:
+        """The same family at another output scale."""
+        return replace(self, network=replace(self.network, output_scale=output_scale))
 
 
 def check_rows(features: Any, targets: Any, loss: str, outputs: int) -> None:

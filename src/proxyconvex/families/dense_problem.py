@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from . import losses
 from .base import Problem
+from .class_margin import margins_by_class
 from .dense import DenseNetwork
 from .tangent_kernels import layerwise
 from .tangent_margin import least_eigenvalue, tangent_margin
@@ -74,15 +75,19 @@ class DenseProblem(Problem):
         return self.pointwise_loss(q, y), losses.value(self.loss, lin, y)
 
     def watch(self, w: Float[np.ndarray, " p"]) -> dict[str, float]:
-        """Tangent margins of all hidden layers and of the last one (two classes), or the least eigenvalue of the kernel."""
-        if self.network.outputs > 1 or not np.isfinite(w).all():
+        """Tangent margins of all hidden layers and of the last one (two classes), by class (several), or the kernel's least eigenvalue."""
+        if not np.isfinite(w).all():
             return {}
-        features = self.network.features(w, np.asarray(self.features))
+        x, y = np.asarray(self.features), np.asarray(self.targets)
+        features = self.network.features(w, x)
+        if self.network.outputs > 1:
+            by_class = margins_by_class(self.network, features, y, x.shape[1])
+            named = {f"margin_class_{c}": float(m) for c, m in enumerate(by_class)}
+            return {"margin_all": min(named.values()), **named}
         kernel = layerwise(features)
         if self.loss == "squared":
             return {"lambda_min": least_eigenvalue(kernel)}
         last = layerwise(features, only=[len(self.network.hidden) - 1])
-        y = np.asarray(self.targets)
         return {
             "margin_all": tangent_margin(kernel, y, penalty=1e6).gamma,
             "margin_last": tangent_margin(last, y, penalty=1e6).gamma,

@@ -61,7 +61,23 @@ def write_certificate(plan: Plan, folder: str | os.PathLike[str]) -> Path:
 def certifiable(plan: Plan) -> bool:
     """Whether the independent checker knows this plan's theorem for this family and method."""
     sampling = plan.method.sampling if isinstance(plan.method, SGD) else None
-    return not plan.conditional and (plan.family.name, plan.guarantee.theorem, sampling) in CLAIMS
+    known = (plan.family.name, plan.guarantee.theorem, sampling) in CLAIMS
+    # Without parameters of the theorem nothing was proved (a plan may say just that).
+    return known and not plan.conditional and bool(plan.theorem_params)
+
+
+def no_certificate(plan: Plan) -> str | None:
+    """Why there is no certificate file of this plan, in a sentence; None where there is one."""
+    if certifiable(plan):
+        return None
+    if plan.conditional:
+        return (
+            "There is no certificate file: before a run this promise assumes what only the run can show, and after it the conclusion is about "
+            "that run alone. The distance of the comparator from the start is all that is certified."
+        )
+    if not plan.theorem_params:
+        return "There is no certificate file: nothing was proved about this network."
+    return "There is no certificate file: the independent checker does not know this theorem for this family and method."
 
 
 def certificate_document(plan: Plan) -> dict[str, Any]:
@@ -69,7 +85,7 @@ def certificate_document(plan: Plan) -> dict[str, Any]:
     from .. import __version__
 
     n, d = plan.dataset.raw.shape
-    family, method = plan.family.describe(), method_fields(plan.method, plan.seed)
+    family, method = plan.family.certificate_fields(), method_fields(plan.method, plan.seed)
     claim = _claim_of(family["name"], plan.guarantee.theorem, method["sampling"])
     stated = {
         "format": document.FORMAT,

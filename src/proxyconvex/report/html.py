@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import charts, series, tables
+from .certificate import no_certificate
 from .figures import Chart, render, samples
 from .format import number, percent, quantity_value
-from .on_trace import WATCHED, failed_conditions
+from .on_trace import failed_conditions, watched_words
 from .premises import last_needed
 from .summary import baseline_words
 
@@ -97,7 +98,7 @@ def report_context(audit: Audit) -> dict[str, Any]:
             {"name": k, "value": number(v, 8), "exact": tables.exact(v)}
             for k, v in sorted(plan.derived.items())
         ],
-        "notes": list(plan.notes),
+        "notes": [*plan.notes, *filter(None, [no_certificate(plan)])],
         "command": audit.command,
         "references": [{"text": r.text, "url": tables.safe_url(r.url)} for r in tables.references(plan)],
     }
@@ -115,9 +116,9 @@ def watched_view(audit: Audit) -> dict[str, Any] | None:
     seen = audit.trace.watched
     if not seen:
         return None
-    names = [k for k in WATCHED if k in seen]
-    rows = [[number(int(t)), *(number(float(seen[k][i])) for k in names)] for i, t in enumerate(seen["step"])]
-    return {"head": ["step", *(WATCHED[k] for k in names)], "rows": rows}
+    words = watched_words(seen)
+    rows = [[number(int(t)), *(number(float(seen[k][i])) for k in words)] for i, t in enumerate(seen["step"])]
+    return {"head": ["step", *words.values()], "rows": rows}
 
 
 def figure_view(chart: Chart) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -86,8 +86,8 @@ def tangent_margins(plan: Plan, trace: Trace) -> AuditCheck | None:
     if not seen:
         return None
     parts = []
-    for key, words in WATCHED.items():
-        if key in seen and len(seen[key]):
+    for key, words in watched_words(seen).items():
+        if len(seen[key]):
             least, at = float(np.min(seen[key])), int(seen["step"][int(np.argmin(seen[key]))])
             parts.append(f"{words} at least {least:.4g} (step {at:,}; {float(seen[key][0]):.4g} at w_0)")
     text = f"at {len(seen['step'])} iterates of the run: " + "; ".join(parts)
@@ -99,6 +99,15 @@ WATCHED = {
     "margin_last": "tangent margin of the last hidden layer",
     "lambda_min": "least eigenvalue of the tangent kernel",
 }
+
+
+def watched_words(seen: Mapping[str, object]) -> dict[str, str]:
+    """What was looked at along the run, by key, in words; several classes come with one margin each."""
+    classes = {
+        k: f"that of class {k.removeprefix('margin_class_')}" for k in seen if k.startswith("margin_class_")
+    }
+    return {k: words for k, words in {**WATCHED, **classes}.items() if k in seen}
+
 
 CHECKS: dict[str, tuple[Callable[[Plan, Trace], AuditCheck | None], ...]] = {
     "T8": (progress, tangent_margins),

@@ -24,9 +24,9 @@ PLANNERS = {
     "leaky-relu-hinge": ("plan_leaky_relu_hinge", "plan_leaky_relu_hinge"),
     "single-neuron": ("plan_single_neuron", "plan_single_neuron"),
     "leaky-relu-noise": ("plan_leaky_relu_noise", "plan_leaky_relu_noise"),
-    "tangent": ("plan_dense", "plan_tangent"),
-    "deep-relu": ("plan_dense", "plan_deep_relu"),
-    "three-layer": ("plan_dense", "plan_three_layer"),
+    "tangent": ("dense.plan", "plan_tangent"),
+    "deep-relu": ("dense.plan", "plan_deep_relu"),
+    "three-layer": ("dense.plan", "plan_three_layer"),
 }
 
 

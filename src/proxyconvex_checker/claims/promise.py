@@ -247,7 +247,6 @@ def premises(document: dict[str, Any], claim: Claim) -> list[dict[str, Any]]:
 def statement(document: dict[str, Any], claim: Claim) -> str:
     """The whole certificate in words: the promise, then everything it speaks of."""
     data, family = document["data"], document["family"]
-    activation = family["activation"]
     params = ", ".join(
         f"{k} = {v if isinstance(v, int) else repr(v)}"
         for k, v in sorted(document["theorem"]["params"].items())
@@ -258,14 +257,26 @@ def statement(document: dict[str, Any], claim: Claim) -> str:
             f"Data: {data['name']}, {data['n']} rows of {data['d']} columns, {target_words(data['labels'])}, "
             f"SHA-256 {data['digest']}.",
             f"Preprocessing: {preprocessing_words(document['preprocessing'], data['d'])}.",
-            f"Network: {family['name']} of width {family['width']}, activation {activation['name']} (slope "
-            f"{activation['slope']!r}, beta {activation['beta']!r}), initial scale "
-            f"{family['init_scale']!r}, seed {family['seed']}.",
+            f"Network: {network_words(family)}.",
             f"Method: {method_words(document['method'])}.",
             f"Theorem {document['theorem']['id']} with {params}.",
             "The promise is about exact arithmetic on these float64 numbers; a run in floating point is "
             f"compared with it, not covered by it. Written by proxyconvex {document['proxyconvex']}.",
         )
+    )
+
+
+def network_words(family: dict[str, Any]) -> str:
+    """The network in one line that fixes every setting."""
+    activation = family["activation"]
+    bend = f"activation {activation['name']} (slope {activation['slope']!r}, beta {activation['beta']!r})"
+    if "hidden" not in family:
+        return f"{family['name']} of width {family['width']}, {bend}, initial scale {family['init_scale']!r}, seed {family['seed']}"
+    layers = "-".join(map(str, family["hidden"]))
+    paired = ", the last hidden layer in opposite pairs" if family["paired"] else ""
+    return (
+        f"{family['name']} with hidden layers {layers}, {bend}, initial variance {family['gain']!r} over the width, fixed output weights "
+        f"({family['head']}{paired}) times {family['output_scale']!r}, seed {family['seed']}"
     )
 
 

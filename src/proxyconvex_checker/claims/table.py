@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .classical import CLASSICAL
+from .dense import DENSE
 from .hinge import HINGE
 from .neuron import NEURON
 from .premises import DISTANCE as _DISTANCE
@@ -298,4 +299,4 @@ LEAKY: dict[tuple[str, str, str | None], Claim] = {
     ),
 }
 
-CLAIMS: dict[tuple[str, str, str | None], Claim] = TWO_LAYER | LEAKY | HINGE | NEURON | CLASSICAL
+CLAIMS: dict[tuple[str, str, str | None], Claim] = TWO_LAYER | LEAKY | HINGE | NEURON | CLASSICAL | DENSE

@@ -6,13 +6,14 @@ the constants it suggests are premises, which the run confirms or not.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 
-from ..core.methods import ConstantStep, NormalisedStep
-from .tangent_directions import Setting, _loss
+from ...core.methods import ConstantStep, NormalisedStep
+from .directions import Setting, _loss
 
 MOST = 2000
 """Steps rehearsed; the steepest gradients and most of the way come early."""
@@ -73,6 +74,64 @@ def rehearse(
     assert len(y) == n
     growth = float(np.sqrt(sum(squares) / max(1, len(squares) - 1)))
     return Rehearsal(growth, reached, tuple(points), np.array(values))
+
+
+@dataclass(frozen=True, eq=False)
+class Approach:
+    """How the tangent model's run approaches comparators ``V = w0 + length unit``, one unit direction per line.
+
+    Attributes:
+        errors: wrong rows at every step, the last point included, shape (t + 1,).
+        fixed: see `pulls`, shape (t,).
+        pulls: per line, shape (t,): after t steps ``||w - V||^2`` has changed by ``fixed - length * pull`` in all.
+        steepness: ``||grad f||^2 / (mean|loss'|)^2`` at every step, shape (t,).
+    """
+
+    errors: Float[np.ndarray, " s"]
+    fixed: Float[np.ndarray, " t"]
+    pulls: tuple[Float[np.ndarray, " t"], ...]
+    steepness: Float[np.ndarray, " t"]
+
+
+def approach(setting: Setting, c: float, floor: float, steps: int, pushes: Sequence[np.ndarray]) -> Approach:
+    """Run the tangent model with normalised steps until no row is wrong.
+
+    ``||w - eta grad f - V||^2 - ||w - V||^2 = -2 eta <grad f, w - V> + eta^2 ||grad f||^2``, and in the tangent model
+    ``<grad f, w - V>`` is the sum of the loss's derivatives times the outputs of w minus those of V.
+
+    Args:
+        setting: network and data, all layers.
+        c: constant of the step ``c / max(mean|loss'|, floor)``.
+        floor: its floor.
+        steps: at most; at most `MOST` are taken.
+        pushes: ``<grad N(w0; x_i), unit>`` per line, shape (n,) or (n, classes).
+    """
+    kernel, n = setting.kernel, len(setting.y)
+    first = setting.features.outputs
+    units = np.stack([p.reshape(n, -1) for p in pushes])
+    q, errors, fixed, pulls, steepness = first.copy(), [], [], [], []
+    for _ in range(min(steps, MOST)):
+        _, slope, mean_slope, wrong = _measure(setting, q)
+        errors.append(wrong)
+        if wrong == 0 or not mean_slope > 0:
+            break
+        push, eta = kernel @ slope, c / max(mean_slope, floor)
+        square = float(np.sum(slope * push))
+        fixed.append(eta * eta * square - 2 * eta * float(np.sum(slope * (q - first))))
+        pulls.append(-2 * eta * np.einsum("inc,nc->i", units, slope))
+        steepness.append(square / mean_slope**2)
+        q -= eta * push
+        if not np.isfinite(q).all():
+            break
+    else:
+        errors.append(_measure(setting, q)[3])
+    errors += [n] * (len(fixed) + 1 - len(errors))
+    return Approach(
+        np.array(errors, float),
+        np.cumsum(fixed),
+        tuple(np.cumsum(np.reshape(pulls, (len(fixed), len(units))), axis=0).T),
+        np.array(steepness),
+    )
 
 
 def _measure(

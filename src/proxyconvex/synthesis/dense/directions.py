@@ -7,14 +7,15 @@ from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float
-from scipy.linalg import cholesky, solve_triangular
+from scipy.linalg import solve_triangular
 from scipy.optimize import minimize
 from scipy.special import expit, logsumexp
 
-from ..families import losses
-from ..families.dense import DenseNetwork, Features
-from ..families.tangent_kernels import layerwise, mean_over_outputs
-from ..families.tangent_margin import HARD, soft_margin
+from ...families import losses
+from ...families.class_margin import class_svm, root
+from ...families.dense import DenseNetwork, Features
+from ...families.tangent_kernels import layerwise, mean_over_outputs
+from ...families.tangent_margin import HARD, soft_margin
 
 PENALTIES = (1e2, 1e4, 1e6, HARD)
 
@@ -92,7 +93,7 @@ def separators(setting: Setting) -> list[Float[np.ndarray, " p"]]:
     """Unit directions with large tangent margins, for growing penalties of the slack."""
     out, kernel = [], setting.kernel
     if setting.network.outputs > 1:
-        out = [setting.direction(_class_svm(kernel, setting.y, setting.network.outputs, c)) for c in (1e2,)]
+        out = [setting.direction(class_svm(kernel, setting.y, setting.network.outputs, c)) for c in (1e2,)]
     else:
         signed, alpha = kernel * setting.y[:, None] * setting.y, None
         for penalty in PENALTIES:
@@ -100,40 +101,6 @@ def separators(setting: Setting) -> list[Float[np.ndarray, " p"]]:
             out.append(setting.direction((alpha * setting.y)[:, None]))
     sizes = [float(np.linalg.norm(v)) for v in out]
     return [v / size for v, size in zip(out, sizes, strict=True) if size > 0]
-
-
-def _root(kernel: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n n"]:
-    """A lower triangular root of the kernel, after a shift that rounding makes necessary."""
-    jitter = 1e-10 * float(np.trace(kernel)) / len(kernel)
-    while True:
-        try:
-            return cholesky(kernel + jitter * np.eye(len(kernel)), lower=True)
-        except np.linalg.LinAlgError:
-            jitter *= 100
-
-
-def _class_svm(
-    kernel: Float[np.ndarray, "n n"], y: Float[np.ndarray, " n"], classes: int, penalty: float
-) -> Float[np.ndarray, "n c"]:
-    """Several classes with one shared kernel: ``min ||B||^2/2 + C sum_{i, c != y} (1 - (m_y - m_c))_+^2 / 2``, squared slack."""
-    root = _root(kernel / float(np.mean(np.diag(kernel))))
-    rows, own = np.arange(len(y)), y.astype(int)
-
-    def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        b = flat.reshape(len(y), classes)
-        m = root @ b
-        gap = np.maximum(0.0, 1 - (m[rows, own][:, None] - m))
-        gap[rows, own] = 0.0
-        pull = gap.copy()
-        pull[rows, own] = -gap.sum(axis=1)
-        return float(0.5 * (b * b).sum() + 0.5 * penalty * (gap * gap).sum()), (
-            b + penalty * (root.T @ pull)
-        ).reshape(-1)
-
-    found = minimize(
-        objective, np.zeros(len(y) * classes), jac=True, method="L-BFGS-B", options={"maxiter": 150}
-    )
-    return solve_triangular(root, found.x.reshape(len(y), classes), lower=True, trans="T")
 
 
 def regression(setting: Setting, weight: float) -> Float[np.ndarray, " p"]:
@@ -148,15 +115,15 @@ def regression(setting: Setting, weight: float) -> Float[np.ndarray, " p"]:
     if setting.loss == "squared":
         system = kernel / n + 2 * weight * np.eye(n)
         return setting.direction(np.linalg.solve(system, (setting.y[:, None] - first) / n))
-    root = _root(kernel)
+    factor = root(kernel)
 
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
         b = flat.reshape(n, c)
-        value, slope = _loss(setting.loss, first + root @ b, setting.y)
-        return value + weight * float((b * b).sum()), (root.T @ slope + 2 * weight * b).reshape(-1)
+        value, slope = _loss(setting.loss, first + factor @ b, setting.y)
+        return value + weight * float((b * b).sum()), (factor.T @ slope + 2 * weight * b).reshape(-1)
 
     found = minimize(objective, np.zeros(n * c), jac=True, method="L-BFGS-B", options={"maxiter": 500})
-    return setting.direction(solve_triangular(root, found.x.reshape(n, c), lower=True, trans="T"))
+    return setting.direction(solve_triangular(factor, found.x.reshape(n, c), lower=True, trans="T"))
 
 
 def _loss(

@@ -10,18 +10,18 @@ from jaxtyping import Float
 
 from proxyconvex_checker.claims.promise import show
 
-from ..core.errors import InvalidInputError
-from ..core.guarantee import Alternative
-from ..families.dense_family import DenseFamily
-from ..families.tangent_kernels import layerwise
-from ..families.tangent_margin import least_eigenvalue, tangent_margin
-from . import conditional
-from .conditional import Promise
-from .plan_types import Plan
-from .tangent_directions import Setting
+from ...core.errors import InvalidInputError
+from ...core.guarantee import Alternative
+from ...families.dense_family import DenseFamily
+from ...families.tangent_kernels import layerwise
+from ...families.tangent_margin import least_eigenvalue, tangent_margin
+from ..plan_types import Plan
+from . import few_errors, small_loss
+from .directions import Setting
+from .promise import Promise
 
 if TYPE_CHECKING:
-    from ..data import Dataset, Preprocessing
+    from ...data import Dataset, Preprocessing
 
 MOST_STEPS = 3000
 LAYERS = ("all", "last")
@@ -129,7 +129,7 @@ def _promises(setting: Setting, wish: Wish, most: int, opt: float | None) -> lis
     steps = wish.steps or most
     if wish.method in (None, "normalised-gd") and setting.loss != "squared":
         try:
-            made.append(conditional.few_errors(setting, wish.steps, most))
+            made.append(few_errors.few_errors(setting, wish.steps, most))
         except InvalidInputError:
             if wish.method is not None:
                 raise
@@ -138,7 +138,7 @@ def _promises(setting: Setting, wish: Wish, most: int, opt: float | None) -> lis
             "method", wish.method, "gd for numeric targets", "T8 counts classification errors."
         )
     if wish.method == "gd" or (wish.method is None and not (made and made[0].guarantee.bound < 0.02)):
-        made.append(conditional.small_loss(setting, steps, opt))
+        made.append(small_loss.small_loss(setting, steps, opt))
     if wish.method == "gd-slope":
         if setting.loss != "logistic":
             raise InvalidInputError(
@@ -149,7 +149,7 @@ def _promises(setting: Setting, wish: Wish, most: int, opt: float | None) -> lis
             )
         margin = tangent_margin(setting.kernel, setting.y)
         words = "the last hidden layer" if wish.layers == "last" else "all hidden layers"
-        made.append(conditional.small_slope(setting, margin, steps, words))
+        made.append(small_loss.small_slope(setting, margin, steps, words))
     return made
 
 

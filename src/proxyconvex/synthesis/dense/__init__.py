@@ -1,0 +1,1 @@
+"""Planners of the dense-network families: conditional promises, certified ones, and the choice of the architecture."""

@@ -102,6 +102,7 @@ def main() -> None:
         "sgd, full (every step)": loop(optax.sgd(0.05), watch(preset="full")),
         "adam": loop(optax.adam(1e-3), None),
         "adam, light (every 20 steps)": loop(optax.adam(1e-3), watch(preset="light")),
+        "adam, light, not bitwise": loop(optax.adam(1e-3), watch(preset="light", bitwise=False)),
     }
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in loops}
     order = np.random.default_rng(0)

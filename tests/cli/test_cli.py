@@ -59,6 +59,21 @@ def test_audit_then_verify(tmp_path: Path, arguments: list[str]) -> None:
     )
 
 
+def test_classical_problems(tmp_path: Path) -> None:
+    """Ten classes are fine where the targets are not used; what is certified is verified; the baseline has its name."""
+    arguments = ["wine", "--family", "classical", "--problem", "rank-one"]
+    done = call("audit", *arguments, "--out", "run", "-q", cwd=tmp_path)
+    assert "zero vector" in done.stdout and "VIOLATED" not in done.stdout
+    document = json.loads((tmp_path / "run" / "audit.json").read_text())
+    assert document["family"] == "rank-one" and document["guarantee"]["theorem"] == "RSIrank"
+    assert document["measured"]["value"] <= document["guarantee"]["bound"] < document["guarantee"]["baseline"]
+    assert "ACCEPTED" in call("verify", "run", cwd=tmp_path).stdout
+    explained = call("explain", *arguments, "-q", cwd=tmp_path).stdout
+    assert "RSIrank" in explained and "CvxSquares" in explained
+    refused = call("plan", "wine", "--family", "classical", cwd=tmp_path, expect=2)
+    assert "3 classes" in refused.stderr
+
+
 def test_verify_rejects_and_names_the_step(tmp_path: Path) -> None:
     call("plan", *NTK, "--out", "c", "-q", cwd=tmp_path)
     array = np.load(tmp_path / "c" / "comparator.npy")
@@ -99,10 +114,11 @@ def test_plan_on_a_file(tmp_path: Path) -> None:
         (["plan", "digits:0,1", "--activation", "tanh"], "softplus"),
         (["plan", "digits:0,1", "--one-pass"], "Options of two-layer-ntk"),
         (["plan", "digits:0,0"], "two different classes"),
+        (["plan", "wine", "--family", "classical", "--problem", "rank-two"], "rank-one, phase-retrieval"),
         (["plan", "missing.csv", "--target", "y"], "Check the path"),
         (["audit", *NTK, "--runs", "3"], "no randomness"),
     ],
-    ids=["family", "width", "budget", "activation", "option", "classes", "file", "seeds"],
+    ids=["family", "width", "budget", "activation", "option", "classes", "problem", "file", "seeds"],
 )
 def test_bad_input_is_one_readable_message(tmp_path: Path, arguments: list[str], words: str) -> None:
     done = call(*arguments, cwd=tmp_path, expect=2)

@@ -370,12 +370,16 @@ def test_why_other_theorems_do_not_apply():
 def test_what_cannot_be_certified_is_refused():
     tied = Dataset("tied", np.vstack([np.eye(3), -np.eye(3)]), np.arange(6.0), task="regression")
     keep = Preprocessing((0, 1, 2), scale="none", **AS_IT_IS)
+    wide = Dataset(
+        "wide", np.random.default_rng(8).standard_normal((4, 300)), np.arange(4.0), task="regression"
+    )
     thin = Dataset("thin", np.array([[1.0, 1.0], [2.0, 2.0], [0.5, 0.5]]), np.arange(3.0), task="regression")
     for data, options, word in (
         (tied, {"problem": "rank-one", "preprocessing": keep}, "two largest eigenvalues"),
         (rows(), {"problem": "rank-one", "init_scale": 1e-6}, "two largest eigenvalues"),
         (rows(), {"problem": "rank-one", "init_scale": 0.0}, "a finite number > 0"),
         (rows(), {"problem": "phase-retrieval", "measurements": 8}, "double the number"),
+        (wide, {"problem": "phase-retrieval"}, "at most 200"),
         (rows(), {"problem": "linear-network", "init_scale": 0.1}, "no ball around the start"),
         (rows(), {"problem": "linear-network", "width": 0}, "width"),
         (thin, {"problem": "linear-network"}, "certainly not singular"),

@@ -93,8 +93,13 @@ def plan(
                 else f"Options of {family}: {', '.join(sorted(accepted))}."
             )
             raise InvalidInputError(name, settings[name], f"an option of the family {family}", hint)
-    # A problem of the family may take other data than its default one; an unknown name is refused by the planner.
-    accepts = PROBLEMS.get(settings.get("problem", ""), FAMILIES[family]).tasks
+    # A problem of the family may take other data than its default one.
+    problem = settings.get("problem")
+    if problem is not None and problem not in PROBLEMS:
+        raise InvalidInputError(
+            "problem", problem, ", ".join(PROBLEMS), "Leave it out for the family's default."
+        )
+    accepts = (FAMILIES[family] if problem is None else PROBLEMS[problem]).tasks
     if task is not None and task not in TASKS:
         raise InvalidInputError(
             "task", task, ", ".join(TASKS), "Leave --task out to find it from the column."

@@ -22,8 +22,6 @@ from .plan_classical_nonconvex import PLANNERS, Options
 from .plan_types import Plan
 from .promise import certified_plan
 
-LINEAR = "Leave --problem out for least squares (numbers) or logistic regression (two classes)."
-
 
 def ridge(
     x: Float[np.ndarray, "n d"], y: Float[np.ndarray, " n"], start: Float[np.ndarray, " d"], weight: float
@@ -105,8 +103,6 @@ def plan_classical(
         if value is not None and problem != owner:
             raise InvalidInputError(name, value, f"nothing, except for --problem {owner}")
     if problem is not None:
-        if problem not in PLANNERS:
-            raise InvalidInputError("problem", problem, ", ".join(PLANNERS), LINEAR)
         options = Options(steps, width, measurements, init_scale, seed, preprocessing)
         return PLANNERS[problem](dataset, options)
     return _linear(dataset, 20_000 if steps is None else steps, init_scale or 0.0, seed, preprocessing)

@@ -35,6 +35,8 @@ MEASUREMENTS = 200
 SHARE = 0.1
 """Radius of the ball of a linear network over the norm of its second layer, where the planner chooses the scale."""
 
+MOST_FEATURES = {"rank-one": 1000, "phase-retrieval": 200}
+"""Exactly rounded moments of the rows cost d^2 n, the third moments of phase retrieval d^3 n."""
 REASONS = {
     "rank-one": (
         ("CvxSquares", "needs convexity: the second derivative at u = 0 is -M"),
@@ -111,6 +113,15 @@ class Pieces:
         )
 
 
+def _refuse_wide(problem: str, d: int) -> None:
+    most = MOST_FEATURES[problem]
+    if d > most:
+        raise InvalidInputError(
+            "data", f"{d} features", f"at most {most} for --problem {problem}",
+            "The certificate's moments of the rows would take too long; keep fewer columns.",
+        )  # fmt: skip
+
+
 def _spectral_plan(
     theorem: str, pieces: Pieces, curvature: secant.Curvature, fixed: dict[str, float], steps: int | None
 ) -> Plan:
@@ -132,6 +143,7 @@ def plan_rank_one(dataset: Dataset, options: Options) -> Plan:
     """Rank-one factorisation of the second moments of the rows; the targets are not used."""
     preprocessing = options.preprocessing or default_preprocessing(dataset)
     x = preprocessing.apply(dataset.raw)
+    _refuse_wide("rank-one", x.shape[1])
     family = RankOne(0.5 if options.init_scale is None else options.init_scale, options.seed)
     initial = family.start(x, dataset.targets)
     values, vectors = np.linalg.eigh(x.T @ x / len(x))
@@ -156,6 +168,7 @@ def plan_phase_retrieval(dataset: Dataset, options: Options) -> Plan:
     rows = prepared.apply(dataset.raw)
     row = options.seed % len(rows)
     signal, d = rows[row], rows.shape[1]
+    _refuse_wide("phase-retrieval", d)
     count = options.measurements or MEASUREMENTS * d
     for _ in range(1 if options.measurements else 3):
         pieces = _measured(dataset, signal, row, count, options)

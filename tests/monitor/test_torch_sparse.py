@@ -98,7 +98,7 @@ def test_what_light_records_and_compares(name: str) -> None:
     assert (track.checks, track.unmeasured) == (len(COMPARED), STEPS - len(COMPARED))
     verdict = monitor.verdict()
     assert verdict.status is Status.HOLDS, verdict.sentence
-    assert f"{STEPS - len(COMPARED)} other steps were not measured" in verdict.sentence
+    assert f"{STEPS - len(COMPARED)} other steps were not compared" in verdict.sentence
     left = sum(
         float((spy.weights[t] - spy.weights[t + 1]) @ (spy.weights[t] - v))
         if name != "SGD"

@@ -183,7 +183,7 @@ class Track:
         ends, others = "(||w_0-v||^2 - ||w_T-v||^2)/2", ""
         if self.unmeasured:
             ends = "sum (||w_t-v||^2 - ||w_{t+1}-v||^2)/2"
-            others = f" ({self.unmeasured:,} other steps were not measured)"
+            others = f" ({self.unmeasured:,} other steps were not compared)"
         numbers = f"{terms} = {left:.9g}, {ends} + (1/2) {squares} = {right:.9g}"
         witness = {"left": left, "right": right, "share": self.worst, "step": self.worst_step, "form": form}
         if self.broken_step < 0 and self.jump_step < 0:

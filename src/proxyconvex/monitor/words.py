@@ -80,8 +80,9 @@ def plain_lines(s: Summary) -> list[str]:
             )
     for p in s.promises:
         if p.theorem == "T7":
+            over = "on this run" if p.sentence.startswith("Over all") else "over the steps that recorded it"
             lines.append(
-                f"{p.condition}: compared with v = {p.comparator}, no constant assumed, the average of {g_of(p.condition)} could not exceed {p.bound:.4g} on this run; it was {p.measured:.4g}."
+                f"{p.condition}: compared with v = {p.comparator}, no constant assumed, the average of {g_of(p.condition)} could not exceed {p.bound:.4g} {over}; it was {p.measured:.4g}."
             )
     for e in s.estimates:
         what = f"{e.watch.name}: on average over each stretch of the run the gradient was large enough for the {e.watch.g} to go down at a rate"

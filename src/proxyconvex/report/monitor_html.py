@@ -109,7 +109,7 @@ def _verdict(s: Summary) -> dict[str, str]:
         every = not any(track.get("unmeasured") for track in t["tracks"].values())
         held = [f for f in s.findings if f.evidence is Evidence.ON_TRACE and f.status.name == "HOLDS"]
         what = (
-            f" {len(held)} watched condition{'s' if len(held) > 1 else ''} held at every step that recorded it."
+            f" {len(held)} watched condition{'s' if len(held) > 1 else ''} held at every step that recorded {'them' if len(held) > 1 else 'it'}."
             if held
             else ""
         )

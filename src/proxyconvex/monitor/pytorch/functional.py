@@ -134,7 +134,9 @@ class Functional:
             Tangents(self.first),
         ):
             dual = [
-                forward_ad.make_dual(w, d.to(w.dtype).view_as(w))
+                forward_ad.make_dual(
+                    w, d if d.dtype == w.dtype and d.shape == w.shape else d.to(w.dtype).view_as(w)
+                )
                 for w, d in zip(self.weights(), direction, strict=True)
             ]
             out = forward_ad.unpack_dual(self._call(dual, inputs))

@@ -107,6 +107,7 @@ class TorchMonitor(Told):
             self.schedules |= dict.fromkeys(("inner-product", "distance", "update"), Every(1))
         refuse_sharded(self.schedules, kind_of(model))
         self._probes = [q for q in DONE if not isinstance(self.schedules[q], Never)]
+        self._probe_due = Together(self.schedules[q] for q in self._probes)
         self.proxies = Proxies(loss_name, proxies or {}, ranks=kind_of(model) != "single")
         self.forward, self.probe = forward, probe
         self._options: dict[str, Any] = {"watches": tuple(watches), "sinks": tuple(sinks)}
@@ -322,11 +323,9 @@ class TorchMonitor(Told):
             targets: passed on to ``loss_fn``; tensors with one row for each of the inputs'.
             loss_fn: ``loss_fn(outputs, targets)``, the mean loss; the tangent loss bounds only losses convex in the outputs.
         """
-        if not self._probes or self._given:
+        if self._given or not self._probe_due(self.step):
             return
         wanted = [q for q in self._probes if self.due(q)]
-        if not wanted:
-            return
         self._given = True
         if self.recorder is None and not self._optimizers:
             # The first step's optimizer, and so the vector, is not known yet: done when it arrives.

@@ -20,8 +20,11 @@ _SPARSE: dict[str, Any] = {
     "update": Opening(FIRST, Every(COMPARE)),
     "record": Opening(FIRST, Thinned(EVERY, 300)),
 }
-# A second gradient of the whole batch at two points: a tenth of the other extra passes of "standard".
-_TORCH: dict[str, dict[str, Any]] = {"light": _SPARSE, "standard": {**_SPARSE, "smoothness": 100}}
+# Two further gradients of the whole batch each time: log-spaced, steps 0, 200, 400, 900, 2100, 4600 ...
+_TORCH: dict[str, dict[str, Any]] = {
+    "light": _SPARSE,
+    "standard": {**_SPARSE, "smoothness": Thinned(100, 3)},
+}
 
 
 def schedules(

@@ -28,6 +28,7 @@ import proxyconvex as pc
 from environment import environment
 from proxyconvex.checks.certify.certify import Problem, certify
 from proxyconvex.checks.certify.search import CHUNK, Limits, State, search, serial
+from proxyconvex.checks.certify.ways import Way
 from proxyconvex_checker import verify
 
 
@@ -64,6 +65,19 @@ def flat() -> pc.ReducedCondition:
         b=(-11, 11),
         c=(-11, 11),
         d=(-11, 11),
+    )
+
+
+def steep() -> pc.ReducedCondition:
+    """More boxes than there is time for; gradients close a third of them."""
+    return pc.reduced(
+        lambda a, b, c, s: (
+            2.0000001 - s(a) * s(b) * s(c) - s(a) - s(b) * (1 - s(c)) + (a - b) ** 2 * (b - c) ** 2
+        ),
+        activation="sigmoid",
+        a=(-9, 9),
+        b=(-9, 9),
+        c=(-9, 9),
     )
 
 
@@ -133,9 +147,9 @@ def throughput() -> dict[str, Any]:
     lo = rng.uniform(-3, 2.9, (CHUNK, 3))
     hi = lo + 0.01
     result: dict[str, Any] = {"chunk": CHUNK}
-    for name, plan in (("slack", None), ("quadratic_form", problem.forms()[0])):
-        task = problem.task(plan)
-        program = task.slack if plan is None else task.form
+    for name, way in (("slack", Way()), ("quadratic_form", problem.ways()[0])):
+        task = problem.task(way)
+        program = task.slack if way.plan is None else task.form
         for workers in (1, 2):
             with ThreadPoolExecutor(workers) as pool:
                 best: list[tuple[float, float]] = []
@@ -149,18 +163,32 @@ def throughput() -> dict[str, Any]:
                 "boxes_per_second_best": max(w for w, _ in best),
                 "boxes_per_cpu_second_median": statistics.median(c for _, c in best),
             }
-    task = Problem.make(flat(), 0, "own").task(None)
-    whole = Problem.make(flat(), 0, "own")
-    a, b = time.perf_counter(), time.process_time()
-    state = search(task, State(whole.lo, whole.hi), Limits(20, 3_000_000, serial))
-    wall, cpu = time.perf_counter() - a, time.process_time() - b
-    result["branch_and_bound"] = {
-        "boxes": state.boxes,
-        "open": len(state.lo),
-        "boxes_per_second": state.boxes / wall,
-        "boxes_per_cpu_second": state.boxes / cpu,
-    }
+    # Mostly plain enclosures, and a problem in which mean-value forms close a third of the boxes.
+    for name, condition in (("branch_and_bound", flat()), ("branch_and_bound_gradients", steep())):
+        whole = Problem.make(condition, 0, "own")
+        a, b = time.perf_counter(), time.process_time()
+        state = search(whole.task(Way()), State(whole.lo, whole.hi), Limits(20, 3_000_000, serial))
+        wall, cpu = time.perf_counter() - a, time.process_time() - b
+        result[name] = {
+            "boxes": state.boxes,
+            "open": len(state.lo),
+            "boxes_per_second": state.boxes / wall,
+            "boxes_per_cpu_second": state.boxes / cpu,
+        }
     return result
+
+
+def parameters() -> dict[str, Any]:
+    """Conditions on parameters of ``tests/checks/parameter_conditions.py``: translation and proof together, and verification."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "checks"))
+    import parameter_conditions as zoo
+
+    results = {}
+    for name, (condition, options) in zoo.TRUE.items():
+        seconds = repeated(lambda c=condition, o=options: certify(c, seconds=60, **o), 3)
+        verdict = certify(condition, seconds=60, **options)
+        results[name] = {**seconds, "status": verdict.status.name, "boxes": verdict.boxes}
+    return results
 
 
 def checker(folder: Path) -> dict[str, Any]:
@@ -175,7 +203,7 @@ def checker(folder: Path) -> dict[str, Any]:
         )
         from proxyconvex.checks.certify import document as certify_document
 
-        raw = certify_document.accepted(condition, verdict.plan, codes, verdict.delta)
+        raw = certify_document.accepted(condition, verdict.way, codes, verdict.delta)
         path = certify_document.write(raw, folder / f"{name}.json")
         a, b = time.perf_counter(), time.process_time()
         accepted = verify(path).accepted
@@ -256,6 +284,7 @@ def main() -> None:
             "warm": repeated(lambda: pc.tightest(p2(1), "C", jobs=1), 3 if arguments.quick else 7),
         },
         "throughput": throughput(),
+        "parameters": parameters(),
         "containment": containment(100_000 if arguments.quick else 1_200_000),
     }
     with tempfile.TemporaryDirectory() as folder:

@@ -139,6 +139,10 @@ def test_kinks_are_decided_by_z3():
     pytest.importorskip("z3", reason="z3 is not installed")
     holds = certify(zoo.leaky(), jobs=1, solver="z3")
     assert holds.status is Status.HOLDS and "rests on z3" in holds.sentence
+    # Nobody can check it again, so it is not CERTIFIED, and there is nothing to write.
+    assert holds.evidence is Evidence.DECIDED < Evidence.CERTIFIED
+    with pytest.raises(pc.InvalidInputError, match="reached by boxes"):
+        holds.document()
     false = certify(zoo.leaky("0.01"), jobs=1, solver="z3")
     assert false.status is Status.FALSIFIED
     assert zoo.leaky("0.01").slack(false.witness["point"]) < 0

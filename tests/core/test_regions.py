@@ -1,11 +1,13 @@
 """Regions: membership, distances, intersections, pull-backs and refusals."""
 
 import math
+from fractions import Fraction
 from fractions import Fraction as F
 
 import numpy as np
 import pytest
 
+import proxyconvex as pc
 from proxyconvex.core.errors import InvalidInputError
 from proxyconvex.core.regions import Ball, Intersection, PerNeuronBalls, Product, WholeSpace
 
@@ -91,3 +93,34 @@ BAD = {
 def test_bad_input_is_refused_with_what_is_accepted(case):
     with pytest.raises(InvalidInputError, match="is not accepted; accepted:"):
         BAD[case]()
+
+
+def test_boxes_are_decided_exactly_and_cover_what_fits():
+    box = pc.Box([0.0, -1.0], [1.0, 3.0])
+    assert box.contains([1.0, 3.0]) and not box.contains([np.nextafter(1.0, 2.0), 0.0])
+    assert box.contains([Fraction(1), Fraction(-1)]) and not box.contains([Fraction(10**20 + 1, 10**20), 0])
+    assert box.distance_to_boundary([0.5, 1.0]) == 0.5
+    assert box.distance_to_boundary([4.0, 7.0]) == -5.0
+    assert box.covers_ball([0.5, 1.0], 0.5) and not box.covers_ball([0.5, 1.0], 0.5000001)
+    assert not box.covers_ball([0.5], 0.1)
+    assert np.array_equal(box.center, [0.5, 1.0])
+    assert str(box) == "the box [0, 1] x [-1, 3]"
+    assert pc.Box(0.0, np.ones((2, 2))).low.shape == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "message"),
+    [([0, 0], [1, 0], "low < high"), ([0, 0], [1, 1, 1], "arrays of one shape"), ([0.0], [np.inf], "finite"), ({"a": np.zeros(1)}, {"a": np.ones(1)}, "Product of one Box")],
+)  # fmt: skip
+def test_bad_boxes_are_refused(low, high, message):
+    with pytest.raises(pc.InvalidInputError, match=message):
+        pc.Box(low, high)
+
+
+def test_a_search_stays_in_a_box():
+    """The minimum on the box is at a corner; below it nothing is found, above it something inside is."""
+    box = pc.Box([0.0, -1.0], [1.0, 3.0])
+    f = lambda w: w[0] + 2 * w[1]  # noqa: E731
+    assert pc.falsify(pc.BoundedBelow(-2.0, f=f, region=box), budget=5_000).status is pc.Status.NOT_FALSIFIED
+    found = pc.falsify(pc.BoundedBelow(-1.99, f=f, region=box), budget=5_000)
+    assert found.status is pc.Status.FALSIFIED and box.contains(found.witness["point"]["w"])

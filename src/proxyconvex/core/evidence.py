@@ -13,8 +13,9 @@ class Evidence(enum.IntEnum):
     ASSUMED = 0
     SAMPLED = 1
     ON_TRACE = 2
-    CERTIFIED = 3
-    PROVED = 4
+    DECIDED = 3
+    CERTIFIED = 4
+    PROVED = 5
 
     def __str__(self) -> str:
         return self.name
@@ -29,6 +30,7 @@ _SENTENCES = {
     Evidence.ASSUMED: "taken on trust; nothing was checked",
     Evidence.SAMPLED: "no violation was found at the points tried, which proves nothing about others",
     Evidence.ON_TRACE: "true at every point this run visited; says nothing about another run",
+    Evidence.DECIDED: "decided for the whole region by a solver whose answer cannot be checked again",
     Evidence.CERTIFIED: "verified with outward-rounded arithmetic on the whole region",
     Evidence.PROVED: "a lemma with a written proof holds for these constants",
 }

@@ -95,7 +95,7 @@ def examine(task: Task, lo: Array, hi: Array, score: Array | None = None) -> Out
     n = len(lo)
     codes = np.full(n, 255, np.uint8)
     lower = np.full(n, -np.inf)
-    out = Outcome(codes, lower, np.full(n, np.nan), np.zeros_like(lo))
+    out = Outcome(codes, lower, np.full(n, np.nan), np.zeros(lo.shape, np.float32))
     if task.domain is not None:
         for _, high in task.domain.values(lo, hi):
             codes[high < 0] = OUTSIDE
@@ -119,8 +119,8 @@ def examine(task: Task, lo: Array, hi: Array, score: Array | None = None) -> Out
             open_[fails],
         )
     if score is not None:
-        out.score[open_] = score[open_]
-        codes[open_] = np.argmax(score[open_], axis=1).astype(np.uint8)
+        out.score = score
+        codes[open_] = largest(score[open_])
         return out
     if open_.size and task.curved is not None:
         good, least = task.curved.closes(lo[open_], hi[open_])
@@ -142,7 +142,7 @@ def _widest(task: Task, lo: Array, hi: Array, open_: Array, out: Outcome) -> Non
     used = {n.args[0] for n in task.curved.residual.order if n.op == "var"}
     counts = np.array([name in used for name in task.curved.residual.index], float)
     out.score[open_] = (hi[open_] - lo[open_]) / task.widths * np.maximum(counts, 1e-12)
-    out.codes[open_] = np.argmax(out.score[open_], axis=1).astype(np.uint8)
+    out.codes[open_] = largest(out.score[open_])
 
 
 def _closer(task: Task, lo: Array, hi: Array, open_: Array, out: Outcome, known: _Run | None) -> None:
@@ -173,8 +173,9 @@ def _closer(task: Task, lo: Array, hi: Array, open_: Array, out: Outcome, known:
         score[rest] = _smear(slopes[0], lo[rest], hi[rest], task.widths)
     still = out.codes[open_] == 255
     # A coordinate that no gradient mentions is not worth splitting, unless nothing is.
-    out.score[open_] = np.where(hi > lo, score + 1e-12 * (hi - lo) / task.widths, 0.0)
-    out.codes[open_[still]] = np.argmax(out.score[open_[still]], axis=1).astype(np.uint8)
+    with np.errstate(over="ignore"):  # scores are kept in single precision
+        out.score[open_] = np.where(hi > lo, score + 1e-12 * (hi - lo) / task.widths, 0.0)
+    out.codes[open_[still]] = largest(out.score[open_[still]])
 
 
 def _inside(task: Task, lo: Array, hi: Array, at_centre: Array) -> Array:
@@ -195,6 +196,16 @@ def _smear(slope: Gradient, lo: Array, hi: Array, widths: Array) -> Array:
         size = np.maximum(np.abs(a), np.abs(b)) * (hi[:, i] - lo[:, i])
         total[:, i] = np.where(np.isfinite(size), size, 1e6 * (hi[:, i] - lo[:, i]) / widths[i])
     return total
+
+
+def largest(score: Array) -> Array:
+    """The first coordinate with the largest score, one a box; `numpy.argmax` is slow on short rows."""
+    best, found = score[:, 0], np.zeros(len(score), np.uint8)
+    for i in range(1, score.shape[1]):
+        better = score[:, i] > best
+        best = np.where(better, score[:, i], best)
+        found[better] = i
+    return found
 
 
 def doubled(x: Array) -> Array:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ...core.errors import InvalidInputError
-from .boxes import CENTRED, FORM, NATURAL, OUTSIDE, Outcome, Task, doubled, examine, split_boxes
+from .boxes import CENTRED, FORM, NATURAL, OUTSIDE, Outcome, Task, doubled, examine, largest, split_boxes
 
 Array = np.ndarray
 
@@ -288,7 +288,7 @@ def _level(task: Task, state: State, limits: Limits, started: float, before: flo
         # NumPy's cost is per call while boxes are few: then they are split again at once.
         if len(lo) > FEW or 2 * len(lo) > 8 * max(1, int(still.sum())):
             break
-        split = np.argmax(score, axis=1)
+        split = largest(score).astype(np.intp)
         state.tree.append(split.astype(np.uint8))
     state.score = score
     state.lo, state.hi = lo, hi

@@ -12,7 +12,7 @@ import numpy as np
 
 from ...core.arithmetics import evaluate
 from ...core.errors import InvalidInputError
-from ...core.evidence import Status
+from ...core.evidence import Evidence, Status
 from ...core.expressions import derivative, names, substitute
 from ...core.reduced import ReducedCondition
 from ..intervals.arrays import arithmetic as arithmetic_of
@@ -54,6 +54,12 @@ class Bracket:
             return float("inf")
         return float(abs(self.certified - self.refuted) / abs(self.certified))
 
+    @property
+    def word(self) -> str:
+        """How the value at ``certified`` was reached."""
+        decided = self.verdict is not None and self.verdict.evidence is Evidence.DECIDED
+        return "decided by z3 (which cannot be checked again)" if decided else "certified"
+
     def __str__(self) -> str:
         if self.certified is None:
             return f"No value of {self.name} was certified." + (
@@ -67,7 +73,7 @@ class Bracket:
             where = ", ".join(f"{k} = {float(v):.6g}" for k, v in (self.witness or {}).items())
             low = f"{self.name} = {float(self.refuted):.12g} is refuted at {where}"
         return (
-            f"The {self.direction} {self.name} for which the condition holds: {self.name} = {float(self.certified):.12g}{beyond} is certified; "
+            f"The {self.direction} {self.name} for which the condition holds: {self.name} = {float(self.certified):.12g}{beyond} is {self.word}; "
             f"{low}. Relative width {self.relative_width:.2g}, {self.seconds:.3g} s."
         )
 

@@ -55,6 +55,11 @@ def corners(p: int, n: int, rng: np.random.Generator) -> Points:
     return signs
 
 
+def distinct(values: np.ndarray) -> np.ndarray:
+    """Sorted, each once; `numpy.unique` would load the masked arrays of NumPy, which takes longer than the search."""
+    return np.array(sorted(set(values.tolist())), float)
+
+
 def simple_grid(problem: Problem) -> Points:
     """For up to six variables: all points with halves (else integers, else -1, 0, 1) within four of the origin, and corners."""
     if problem.size > 6:
@@ -69,7 +74,7 @@ def simple_grid(problem: Problem) -> Points:
                 ticks = np.arange(np.ceil(max(lo, -4) / step), np.floor(min(hi, 4) / step) + 1) * step
             ends = [lo, hi, (lo + hi) / 2] if np.isfinite(lo) and np.isfinite(hi) else []
             ticks = np.concatenate([ticks[(ticks >= lo) & (ticks <= hi)], ends])
-            axes.append(np.unique(ticks))
+            axes.append(distinct(ticks))
         if np.prod([len(a) for a in axes], dtype=float) <= _GRID_LIMIT:
             return np.stack([m.ravel() for m in np.meshgrid(*axes, indexing="ij")], axis=1)
     return np.zeros((0, problem.size))

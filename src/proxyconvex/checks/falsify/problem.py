@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Points = Float[np.ndarray, "n p"]
 
-How = Literal["exact fractions", "ball arithmetic", "float64 only"]
+How = Literal["exact fractions", "rational intervals", "ball arithmetic", "float64 only"]
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
 from ...core.arithmetics import evaluate
+from ...core.errors import InvalidInputError
+from ...core.expressions import topological
+from ...core.intervals import lower, upper
+from ...core.intervals import upper_float as rounded_up
 from ...core.reduced import ReducedCondition
 from .problem import Confirmation, Problem, Values
 
@@ -16,6 +21,8 @@ if TYPE_CHECKING:
     from .problem import Points
 
 _STEP = 2.0**-26
+SHORT = 120
+"""Nodes of a formula up to which rational intervals cost less than loading python-flint."""
 
 
 @final
@@ -63,14 +70,30 @@ class ReducedProblem(Problem):
         return np.all((points >= self.low) & (points <= self.high), axis=1)
 
     def confirm(self, point: Float[np.ndarray, " p"]) -> Confirmation:
-        """By balls: every variable is an exact binary fraction."""
-        from .balls import PRECISION, balls, precision, upper_float
+        """By rational intervals where the formula is short, else, or where these do not decide, by balls; the point is exact.
 
+        Loading python-flint takes longer than the whole search of a short formula.
+        """
         if not self.condition.contains(*point.tolist()):
             return Confirmation(False, "float64 only", float("nan"), "the point lies outside the ranges")
+        ends = self._rationally(point)
+        if ends is not None and (ends[1] < 0 or ends[0] >= 0):
+            return Confirmation(ends[1] < 0, "rational intervals", rounded_up(ends[1]))
+        from .balls import PRECISION, balls, precision, upper_float
+
         with precision(PRECISION):
             ball = self.condition.slack(*balls(point).tolist())
         return Confirmation(bool(ball < 0), "ball arithmetic", upper_float(ball))
+
+    def _rationally(self, point: Float[np.ndarray, " p"]) -> tuple[Fraction, Fraction] | None:
+        """Both ends of an enclosure of the slack, or None for a long formula or outside a domain."""
+        if len(topological(self._closed)) > SHORT:
+            return None
+        try:
+            value = self.condition.slack(*map(Fraction, point.tolist()))
+        except InvalidInputError:
+            return None
+        return lower(value), upper(value)
 
     def present(self, point: Float[np.ndarray, " p"]) -> dict[str, Any]:
         """Value of each variable."""

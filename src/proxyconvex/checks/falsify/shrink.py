@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .candidates import random_points, simple_grid
+from .candidates import distinct, random_points, simple_grid
 from .problem import Problem
 
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ def simpler_values(x: float, neutral: list[float]) -> Float[np.ndarray, " k"]:
     """Binary fractions simpler than ``x``, the simplest first: 0, an anchor's value, 1, -1, and ``x`` rounded."""
     rounded = [r(x * 2.0**k) / 2.0**k for k in range(-3, 11) for r in (np.round, np.floor, np.ceil)]
     options = np.array([0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5, *neutral, *rounded])
-    options = np.unique(options[np.isfinite(options)])
+    options = distinct(options[np.isfinite(options)])
     order = np.argsort(cost(options), kind="stable")
     options = options[order]
     return options[cost(options) < cost(np.array([x]))[0]]

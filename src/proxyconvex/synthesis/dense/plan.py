@@ -6,6 +6,7 @@ training and measured along it. With a smooth activation ``deep-relu`` can also 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -87,7 +88,7 @@ def plan_tangent(
     widths = (width,) if width is not None else (256, 512) if errors else (256,)
     scales = (float(output_scale),) if output_scale is not None else (8.0,) if errors else SCALES[1:]
     named = [(f"width {m}, scale {s:g}", lambda m=m, s=s: at(m, s)) for m in widths for s in scales]
-    return best_promise(named, "neurons per hidden layer, output scale")
+    return _with_outlook(best_promise(named, "neurons per hidden layer, output scale"))
 
 
 def plan_deep_relu(
@@ -162,9 +163,8 @@ def plan_deep_relu(
     ]
     if _counts_errors(dataset, method):
         shapes = [(d if depth is None else depth, m if width is None else width) for d, m in SHAPES]
-    return best_promise(
-        [(f"{d} x {m}", lambda d=d, m=m: at(d, m)) for d, m in dict.fromkeys(shapes)], "hidden layers x width"
-    )
+    named = [(f"{d} x {m}", lambda d=d, m=m: at(d, m)) for d, m in dict.fromkeys(shapes)]
+    return _with_outlook(best_promise(named, "hidden layers x width"))
 
 
 def plan_three_layer(
@@ -229,9 +229,8 @@ def plan_three_layer(
         return conditional_plan(dataset, prepared, x, family, wish, opt)
 
     scales = SCALES if output_scale is None else (float(output_scale),)
-    return best_promise(
-        [(f"{s:g}", lambda s=s: at(s)) for s in scales], "output scale; 1 is the published network"
-    )
+    named = [(f"{s:g}", lambda s=s: at(s)) for s in scales]
+    return _with_outlook(best_promise(named, "output scale; 1 is the published network"))
 
 
 SCALES = (1.0, 8.0, 32.0, 128.0)
@@ -262,6 +261,23 @@ def _certified(
 
     theorem = "T4T5" if method == "gd" else "T8"
     return certified_plan(dataset, prepared, x, family, theorem, output_scale, steps, choose_beta)
+
+
+def _with_outlook(plan: Plan) -> Plan:
+    """Add what would make the promise say something before training, or how to have it certified."""
+    if plan.dataset.task != "binary":
+        return plan
+    if plan.guarantee.vacuous:
+        from .apriori import foreseen
+        from .certified import MOST_STEPS
+
+        assert isinstance(plan.family, DenseFamily)
+        said = foreseen(plan.family, plan.features, plan.targets, max(plan.method.steps, MOST_STEPS))
+    else:
+        said = [
+            "A promise that is certified before training: --activation softplus (at an output scale the planner searches for)."
+        ]
+    return replace(plan, notes=(*plan.notes, *said))
 
 
 # --- parts ---------------------------------------------------------------------------------------------------------

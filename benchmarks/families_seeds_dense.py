@@ -1,6 +1,6 @@
 """Twenty seeds of initial weights for the dense families: is anything violated? Raw numbers to results/families_seeds_dense.json.
 
-python benchmarks/families_seeds_dense.py [--seeds 20] [--only TEXT]
+python benchmarks/families_seeds_dense.py [--seeds 20] [--first 0] [--only TEXT]
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ CASES = (
     ("tangent", "diabetes", {}),
     ("deep-relu", "digits:0,1", {}),
     ("deep-relu", "breast-cancer", {}),
+    ("deep-relu", "wine", {}),
     ("deep-relu", "digits:0,1", {"method": "gd-slope", "steps": 500}),
     ("three-layer", "breast-cancer", {}),
     ("three-layer", "wine", {}),
@@ -51,6 +52,7 @@ def one(family: str, data: str, settings: dict, seed: int) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--first", type=int, default=0, help="first seed")
     parser.add_argument("--only", default="")
     arguments = parser.parse_args()
     stored = json.loads(OUT.read_text())["results"] if OUT.exists() else []
@@ -61,7 +63,7 @@ def main() -> None:
         rows = []
         stored = [r for r in stored if r["name"] != name]
         stored.append({"name": name, "family": family, "data": data, "settings": settings, "runs": rows})
-        for seed in range(arguments.seeds):
+        for seed in range(arguments.first, arguments.first + arguments.seeds):
             rows.append(one(family, data, settings, seed))
             # Written after every seed, so that an interrupted benchmark keeps what it has.
             OUT.parent.mkdir(parents=True, exist_ok=True)

@@ -86,7 +86,13 @@ def plan_tangent(
 
     errors = _counts_errors(dataset, method)
     widths = (width,) if width is not None else (256, 512) if errors else (256,)
-    scales = (float(output_scale),) if output_scale is not None else (8.0,) if errors else SCALES[1:]
+    scales = (
+        (float(output_scale),)
+        if output_scale is not None
+        else (8.0,)
+        if errors
+        else _scales(dataset, SCALES[1:])
+    )
     named = [(f"width {m}, scale {s:g}", lambda m=m, s=s: at(m, s)) for m in widths for s in scales]
     return _with_outlook(best_promise(named, "neurons per hidden layer, output scale"))
 
@@ -192,7 +198,8 @@ def plan_three_layer(
         slope: leak of the leaky activations.
         beta: sharpness of the smooth activations; 4 by default.
         output_scale: factor on the outputs. 1 is the published network; larger ones start in opposite pairs (outputs at zero) and stay
-            closer to their tangent model. By default the planner compares 1, 8, 32 and 128.
+            closer to their tangent model. By default the planner compares 1, 8, 32 and 128 (only 32 from
+            10,000 rows times outputs on).
         method: ``"gd"`` (T4), the only one of this result.
         steps: T; chosen by default.
         opt: loss of a teacher on these labels, to set the promise against (see `proxyconvex.families.three_layer.teacher`).
@@ -228,12 +235,21 @@ def plan_three_layer(
         family = three_layer.ThreeLayer(network, losses.OF_TASK[dataset.task])
         return conditional_plan(dataset, prepared, x, family, wish, opt)
 
-    scales = SCALES if output_scale is None else (float(output_scale),)
+    scales = _scales(dataset, SCALES) if output_scale is None else (float(output_scale),)
     named = [(f"{s:g}", lambda s=s: at(s)) for s in scales]
     return _with_outlook(best_promise(named, "output scale; 1 is the published network"))
 
 
 SCALES = (1.0, 8.0, 32.0, 128.0)
+LARGE, SCALE_OF_LARGE = 10_000, 32.0
+"""Rows times outputs from which on one output scale is planned and none compared: each takes half a minute."""
+
+
+def _scales(dataset: Dataset, all_of_them: tuple[float, ...]) -> tuple[float, ...]:
+    large = len(dataset.targets) * _outputs(dataset) >= LARGE
+    return (SCALE_OF_LARGE,) if large else all_of_them
+
+
 SHAPES = ((3, 128), (2, 128), (2, 256), (1, 256))
 """Hidden layers and width that are compared, the preferred ones first."""
 

@@ -10,9 +10,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+import numpy as np
+
+from ...families.activations import Activation
+from ...families.dense_family import DenseFamily
 from .attempts import Search, search
 
 LARGEST_SCALE = 1e12
+LARGEST_SEARCH = 10**8
+"""Rows times weights up to which a plan that did not ask for it makes the search."""
 VACUOUS = 0.5
 CLOSE = 1.12
 """The smallest scale is found up to this factor."""
@@ -109,3 +115,33 @@ def best_sharpness(s: Search) -> tuple[Search, Threshold, str]:
         *best,
         f"Smallest output scale found at which the certified bound is not vacuous, by the sharpness beta of the activation: {rows}.",
     )
+
+
+def smooth_twin(family: DenseFamily) -> DenseFamily:
+    """The network with softplus activations, outputs that start at zero and output scale 1: what the search is about."""
+    network = replace(family.network, activation=Activation("softplus"), paired=True, output_scale=1.0)
+    return replace(family, network=network)
+
+
+def foreseen(family: DenseFamily, x: np.ndarray, y: np.ndarray, limit: int) -> list[str]:
+    """Sentences: with which activation, output scale and width a promise about two classes says something before training.
+
+    Args:
+        family: of the network whose promise says nothing.
+        x: features.
+        y: -1 and +1.
+        limit: largest T.
+    """
+    twin = smooth_twin(family)
+    if len(x) * twin.network.size(x.shape[1]) > LARGEST_SEARCH:
+        return [
+            "The search for a network with a certified promise was not made for a problem of this size; --activation softplus makes it."
+        ]
+    s = search(twin, x, y, "T4T5" if family.name == "three-layer" else "T8", limit)
+    if s.family.name != "three-layer" and s.unit is None:
+        return ["No tangent direction separates any row, so that no certified promise is foreseen."]
+    s, here, said = best_sharpness(s)
+    return [
+        f"Certified before training, with --activation softplus and up to {limit:,} steps: {said}",
+        *enough_width(here, s),
+    ]

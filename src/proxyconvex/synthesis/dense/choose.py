@@ -41,8 +41,9 @@ def best_promise(
             break
     if not made:
         raise refused[0][1]
-    least = min(_size(p) for _, p in made)
-    name, chosen = next((n, p) for n, p in made if _size(p) <= NEARLY * least)
+    telling = [(n, p) for n, p in made if not p.guarantee.vacuous] or made
+    least = min(_size(p) for _, p in telling)
+    name, chosen = next((n, p) for n, p in telling if _size(p) <= NEARLY * least)
     if len(made) + len(refused) == 1:
         return chosen
     rows = [f"{n}: {_said(p)}" for n, p in made] + [f"{n}: no promise" for n, _ in refused]

@@ -6,6 +6,7 @@ training and measured along it. With a smooth activation ``deep-relu`` can also 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -85,9 +86,15 @@ def plan_tangent(
 
     errors = _counts_errors(dataset, method)
     widths = (width,) if width is not None else (256, 512) if errors else (256,)
-    scales = (float(output_scale),) if output_scale is not None else (8.0,) if errors else SCALES[1:]
+    scales = (
+        (float(output_scale),)
+        if output_scale is not None
+        else (8.0,)
+        if errors
+        else _scales(dataset, SCALES[1:])
+    )
     named = [(f"width {m}, scale {s:g}", lambda m=m, s=s: at(m, s)) for m in widths for s in scales]
-    return best_promise(named, "neurons per hidden layer, output scale")
+    return _with_outlook(best_promise(named, "neurons per hidden layer, output scale"))
 
 
 def plan_deep_relu(
@@ -162,9 +169,8 @@ def plan_deep_relu(
     ]
     if _counts_errors(dataset, method):
         shapes = [(d if depth is None else depth, m if width is None else width) for d, m in SHAPES]
-    return best_promise(
-        [(f"{d} x {m}", lambda d=d, m=m: at(d, m)) for d, m in dict.fromkeys(shapes)], "hidden layers x width"
-    )
+    named = [(f"{d} x {m}", lambda d=d, m=m: at(d, m)) for d, m in dict.fromkeys(shapes)]
+    return _with_outlook(best_promise(named, "hidden layers x width"))
 
 
 def plan_three_layer(
@@ -192,7 +198,8 @@ def plan_three_layer(
         slope: leak of the leaky activations.
         beta: sharpness of the smooth activations; 4 by default.
         output_scale: factor on the outputs. 1 is the published network; larger ones start in opposite pairs (outputs at zero) and stay
-            closer to their tangent model. By default the planner compares 1, 8, 32 and 128.
+            closer to their tangent model. By default the planner compares 1, 8, 32 and 128 (only 32 from
+            10,000 rows times outputs on).
         method: ``"gd"`` (T4), the only one of this result.
         steps: T; chosen by default.
         opt: loss of a teacher on these labels, to set the promise against (see `proxyconvex.families.three_layer.teacher`).
@@ -228,13 +235,21 @@ def plan_three_layer(
         family = three_layer.ThreeLayer(network, losses.OF_TASK[dataset.task])
         return conditional_plan(dataset, prepared, x, family, wish, opt)
 
-    scales = SCALES if output_scale is None else (float(output_scale),)
-    return best_promise(
-        [(f"{s:g}", lambda s=s: at(s)) for s in scales], "output scale; 1 is the published network"
-    )
+    scales = _scales(dataset, SCALES) if output_scale is None else (float(output_scale),)
+    named = [(f"{s:g}", lambda s=s: at(s)) for s in scales]
+    return _with_outlook(best_promise(named, "output scale; 1 is the published network"))
 
 
 SCALES = (1.0, 8.0, 32.0, 128.0)
+LARGE, SCALE_OF_LARGE = 10_000, 32.0
+"""Rows times outputs from which on one output scale is planned and none compared: each takes half a minute."""
+
+
+def _scales(dataset: Dataset, all_of_them: tuple[float, ...]) -> tuple[float, ...]:
+    large = len(dataset.targets) * _outputs(dataset) >= LARGE
+    return (SCALE_OF_LARGE,) if large else all_of_them
+
+
 SHAPES = ((3, 128), (2, 128), (2, 256), (1, 256))
 """Hidden layers and width that are compared, the preferred ones first."""
 
@@ -262,6 +277,23 @@ def _certified(
 
     theorem = "T4T5" if method == "gd" else "T8"
     return certified_plan(dataset, prepared, x, family, theorem, output_scale, steps, choose_beta)
+
+
+def _with_outlook(plan: Plan) -> Plan:
+    """Add what would make the promise say something before training, or how to have it certified."""
+    if plan.dataset.task != "binary":
+        return plan
+    if plan.guarantee.vacuous:
+        from .apriori import foreseen
+        from .certified import MOST_STEPS
+
+        assert isinstance(plan.family, DenseFamily)
+        said = foreseen(plan.family, plan.features, plan.targets, max(plan.method.steps, MOST_STEPS))
+    else:
+        said = [
+            "A promise that is certified before training: --activation softplus (at an output scale the planner searches for)."
+        ]
+    return replace(plan, notes=(*plan.notes, *said))
 
 
 # --- parts ---------------------------------------------------------------------------------------------------------

@@ -10,22 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from drawing import GREEN, GREY, IMAGES, ORANGE, svg, text
+
 HERE = Path(__file__).parent
-IMAGES = HERE.parent / "docs" / "images"
-GREEN, ORANGE, GREY = "#00796b", "#c2410c", "#9e9e9e"
-
-
-def svg(width: int, height: int, parts: list[str]) -> str:
-    """A white picture."""
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="12">'
-    return (
-        "\n".join([head, f'<rect width="{width}" height="{height}" fill="white"/>', *parts, "</svg>"]) + "\n"
-    )
-
-
-def text(x: float, y: float, words: str, anchor: str = "start", colour: str = "#333") -> str:
-    """A line of text."""
-    return f'<text x="{x:.0f}" y="{y:.0f}" text-anchor="{anchor}" fill="{colour}">{words}</text>'
 
 
 def neuron_picture(results: list[dict]) -> str:

@@ -17,6 +17,7 @@ LAYERS = ("core", "data", "families", "descent", "checks", "synthesis", "monitor
 TOP_LEVEL = {
     "preprocessing": "data",
     "data": "data",
+    "dataset": "data",
     "data_files": "data",
     "data_built_in": "data",
     "cli": "report",

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from .core.errors import InvalidInputError
-from .data import Dataset
+from .dataset import Dataset
 
 BUILT_IN = (
     "breast-cancer", "digits:A,B", "digits:even-odd", "wine:A,B", "digits", "wine", "diabetes", "digits:pixel-J",
@@ -115,3 +115,9 @@ def _hint(spec: str) -> str:
         kind, ["breast-cancer", "digits", "wine", "diabetes", "linnerud"], n=1, cutoff=0.5
     )
     return f"Did you mean {near[0]}?" if near else "No such data set or file was found."
+
+
+def is_built_in(spec: str) -> bool:
+    """Whether a name begins like one of the data sets scikit-learn ships."""
+    known = ("breast-cancer", "digits", "wine", "diabetes", "linnerud")
+    return spec.partition(":")[0].strip().lower() in known

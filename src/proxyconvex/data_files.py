@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .core.errors import InvalidInputError
-from .data import LARGEST, TASKS, Dataset
 from .data_built_in import regression
+from .dataset import LARGEST, TASKS, Dataset
 
 if TYPE_CHECKING:
     import polars as pl

@@ -20,7 +20,7 @@ from ...core.classical import (
 )
 from ...core.conditions import BoundedBelow, GradientGrowth, Noise, ProxyConvexity, Smooth
 from ...core.regions import Ball
-from . import Specimen
+from .specimen import Specimen
 
 
 def _rotated(eigenvalues: list[float]) -> Any:

@@ -13,8 +13,8 @@ from scipy.optimize import minimize_scalar
 
 from ...core.conditions import GradientGrowth, ProxyConvexity, ProxyPL, Smooth
 from ...core.regions import Ball
-from . import Specimen
 from .reduced import PROXY_CONSTANT
+from .specimen import Specimen
 
 # --- U: any differentiable model with a convex loss ----------------------------------------------------------------
 

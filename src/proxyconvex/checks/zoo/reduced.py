@@ -6,8 +6,8 @@ import math
 from typing import Any
 
 from ...core.reduced import ReducedCondition, reduced
-from . import Specimen
 from .classical import LOSS_GROWTH
+from .specimen import Specimen
 
 PROXY_CONSTANT = 0.278464542761073795  # W(1/e) = max q/(1 + e^q)
 

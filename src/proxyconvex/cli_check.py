@@ -107,8 +107,14 @@ def check(
         err,
         not quiet and not as_json,
     )
+    raise typer.Exit(_answer(session, out, certificate, as_json))
+
+
+def _answer(session: Session, out: Console, certificate: Path | None, as_json: bool) -> int:
+    """Run the check and print its verdict; returns the exit code."""
+    target, err = session.target, session.err
     if not as_json:
-        out.print(f"[bold]{escape(target)}[/]\n  {escape(_cut(_statement(condition)))}")
+        out.print(f"[bold]{escape(target)}[/]\n  {escape(_cut(_statement(session.condition)))}")
     try:
         verdict = session.run()
     except InvalidInputError as error:
@@ -129,7 +135,7 @@ def check(
         )
     else:
         _show(out, verdict, session, target, note)
-    raise typer.Exit(EXIT[verdict.status])
+    return EXIT[verdict.status]
 
 
 class Session:

@@ -238,6 +238,22 @@ def test_regions_are_kept_exactly():
             pc.BoundedBelow(0, f=lambda w: jnp.sum(jnp.sin(w)) + 9, region=zoo.DISC),
             "'sin' has no counterpart",
         ),
+        (
+            pc.ProxyConvexity(zoo.quartic, zoo.quartic, 0, np.zeros(2), samplewise=True, region=zoo.DISC),
+            "for every single sample",
+        ),
+        (
+            pc.ProxyConvexity(zoo.quartic, zoo.quartic, 0, np.zeros(2), g_min=0, region=zoo.DISC),
+            "g_min would be claimed",
+        ),
+        (
+            pc.GradientGrowth(9, 9, zoo.quartic, zoo.quartic, scope="sample-wise", region=zoo.DISC),
+            "for every single sample",
+        ),
+        (
+            pc.GradientGrowth(9, 9, zoo.quartic, zoo.quartic, scope="expectation", region=zoo.DISC),
+            "no moment is given",
+        ),
         (pc.Smooth(9, f=zoo.leaky, grad=lambda w: w, region=zoo.DISC), "not recognised as the gradient"),
     ],
 )
@@ -256,3 +272,22 @@ def test_a_rounded_constant_inside_the_functions_is_refused():
     # As a constant of the condition itself it is exact.
     third = pc.BoundedBelow(pc.checks.certify.certify.Fraction(-1, 3), f=lambda w: w @ w, region=zoo.DISC)
     assert translate(third).reduced.slack(w_0=0.0, w_1=0.0) == pytest.approx(1 / 3)
+
+
+def test_smoothness_is_not_mistaken_for_an_inequality(tmp_path):
+    """z3 and the exports know inequalities; the expression of a smoothness proof is f itself."""
+    condition = pc.Smooth(3, f=lambda w: w @ w + 1, region=zoo.DISC)
+    with pytest.raises(pc.InvalidInputError, match="z3 decides inequalities only"):
+        certify(condition, solver="z3")
+    verdict = certify(condition)
+    assert verdict.status is Status.HOLDS
+    with pytest.raises(pc.InvalidInputError, match="proxyconvex verify"):
+        pc.export_coq(verdict, tmp_path / "out.v")
+    with pytest.raises(pc.InvalidInputError, match="proxyconvex verify"):
+        pc.export_smt(verdict.condition, tmp_path / "out.smt2")
+    # A region with a constraint that the checker does not see to be convex: the larger one is used.
+    turned = pc.intersect(
+        pc.Ball(np.zeros(2), 1.0), pc.Ball(np.zeros(2), 0.5).pullback([[1.0, 1.0], [0.0, 1.0]], [0.0, 0.0])
+    )
+    held = certify(pc.Smooth(3, f=lambda w: w @ w + 1, region=turned))
+    assert held.status is Status.HOLDS and pc.verify(held.write(tmp_path / "c.json")).accepted

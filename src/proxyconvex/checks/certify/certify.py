@@ -210,6 +210,10 @@ def certify(
     else:
         problem = Problem.make(condition, delta, arithmetic)
     if solver == "z3":
+        if problem.smoothness is not None:
+            raise InvalidInputError(
+                "solver", solver, "'auto' or 'boxes' for smoothness", "z3 decides inequalities only."
+            )
         from .z3 import decide
 
         return decide(problem.condition, seconds, problem.delta, required=True)

@@ -343,6 +343,11 @@ def export_coq(
             "verdict", certification.status.name, "a verdict HOLDS by boxes with delta = 0"
         )
     plan, target = certification.plan, Path(path)
+    if certification.smoothness is not None or certification.way.segment is not None or condition.domain:
+        raise InvalidInputError(
+            "certificate", "second derivatives or a domain", "an inequality on a box, by subdivision or a quadratic form",
+            "Check it with proxyconvex verify.",
+        )  # fmt: skip
     if plan is not None and plan.v not in condition.variables:
         raise InvalidInputError(
             "certificate", plan.sentence, "a form about two variables", "Check it with proxyconvex verify."

@@ -123,7 +123,18 @@ def _term(e: Expression, symbols: dict[Expression, str]) -> str:
 def export_smt(
     condition: ReducedCondition, path: str | os.PathLike[str], delta: Any = "1/1000", plan: Plan | None = None
 ) -> Path:
-    """Write the script; returns its path."""
+    """Write the script; returns its path.
+
+    Raises:
+        InvalidInputError: for a condition that was translated from functions of parameters.
+    """
+    if condition.domain or condition.origin:
+        raise InvalidInputError(
+            "condition",
+            condition.name,
+            "a reduced condition that you wrote down",
+            "Check it with proxyconvex verify.",
+        )
     target = Path(path)
     target.write_text(smt_text(condition, delta, plan))
     return target

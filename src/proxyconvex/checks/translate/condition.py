@@ -11,8 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from proxyconvex_checker.boxes import curvature as checker_curvature
+from proxyconvex_checker.boxes.expressions import rows as checker_rows
+
 from ...core.conditions import BoundedBelow, GradientGrowth, Noise, ProxyConvexity, ProxyPL, Smooth
 from ...core.errors import InvalidInputError
+from ...core.expression_rows import instructions
 from ...core.expressions import Expression, topological, variable
 from ...core.intervals import exact, lower, upper
 from ...core.numbers import is_exact_point, map_point
@@ -71,11 +75,17 @@ def translate(condition: Premise, like: Any = None, moving: bool = False, name: 
         raise NotCertifiable(
             f"the formula has more than {MAX_NODES} operations when written out; use fewer rows of data"
         )
+    constraints = domain.constraints
+    if smoothness is not None:
+        # The checker wants to see that the region is convex; without a constraint it is larger, and what is proved is more.
+        constraints = [
+            d for d in constraints if checker_curvature.convex([checker_rows(instructions(d), "domain")])
+        ]
     reduced = ReducedCondition(
         expression,
         {n: domain.ranges[n] for n in labels},
         name=f"{condition.name}, translated",
-        domain=tuple(domain.constraints),
+        domain=tuple(constraints),
         origin=_origin(condition, name),
     )
     return Translation(reduced, smoothness, _zeros(condition, template, point, comparator, like))
@@ -96,6 +106,8 @@ def _variables_of(condition: Premise, like: Any, moving: bool) -> tuple[Any, Any
         raise NotCertifiable(
             f"{type(condition).__name__} is not one of {', '.join(k.__name__ for k in KNOWN)}"
         )
+    if (more := _further_claims(condition)) is not None:
+        raise NotCertifiable(more)
     template = template_of(condition, like)
     size = sum(np.size(x) for x in entries_of(template))
     needed = size * (2 if moving else 1)
@@ -118,6 +130,20 @@ def _variables_of(condition: Premise, like: Any, moving: bool) -> tuple[Any, Any
     if empty := [n for n in labels if not domain.ranges[n][0] < domain.ranges[n][1]]:
         raise NotCertifiable(f"its region leaves {', '.join(empty)} no room")
     return template, point, comparator, domain, labels
+
+
+def _further_claims(condition: Premise) -> str | None:
+    """What a condition claims beyond its slack, which a proof about the slack would not cover."""
+    if getattr(condition, "samplewise", False) or getattr(condition, "scope", "") == "sample-wise":
+        return "it is claimed for every single sample, and its functions are those of the mean; write the sample's own condition"
+    if getattr(condition, "scope", "") == "expectation" and condition.moment is None:  # type: ignore[attr-defined]
+        return "it is about E||grad f(w; z)||^2, and no moment is given; pass moment"
+    extra = [what for what in ("h_max", "g_min") if getattr(condition, what, None) is not None]
+    return (
+        f"{' and '.join(extra)} would be claimed, too, and is not in the slack; leave it out"
+        if extra
+        else None
+    )
 
 
 def entries_of(template: Any) -> list[Any]:

@@ -26,7 +26,7 @@ import numpy as np
 
 import proxyconvex as pc
 from environment import environment
-from proxyconvex.checks.falsify.falsify import problem_of
+from proxyconvex.checks.falsify.posed import problem_of
 from proxyconvex.checks.falsify.search import Search
 from proxyconvex.checks.zoo import Specimen, zoo
 

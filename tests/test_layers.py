@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ TOP_LEVEL = {
     "data_files": "data",
     "data_built_in": "data",
     "cli": "report",
+    "cli_options": "report",
     "cli_output": "report",
     "cli_check": "report",
     "__init__": "report",
@@ -112,6 +114,29 @@ def test_the_checker_stands_alone(path: Path) -> None:
         root = name.split(".")[0]
         allowed = ("numpy", "proxyconvex_checker", OPTIONAL.get(path.name))
         assert root in allowed or root in sys.stdlib_module_names, name
+
+
+def modules() -> dict[str, Path]:
+    """Every module by its name; a package is its ``__init__``."""
+    named = {}
+    for path in FILES + CHECKER_FILES:
+        parts = path.relative_to(SOURCE).with_suffix("").parts
+        named[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return named
+
+
+def test_no_module_imports_itself_in_a_circle() -> None:
+    known = modules()
+    graph: dict[str, set[str]] = {}
+    for name, path in known.items():
+        found = set()
+        for target in imported_modules(path):
+            while target and target not in known:
+                target = target.rpartition(".")[0]
+            found.add(target)
+        graph[name] = found - {"", name}
+    order = graphlib.TopologicalSorter(graph)
+    order.prepare()  # names the circle, should there be one
 
 
 @pytest.mark.parametrize("path", FILES + CHECKER_FILES, ids=lambda p: str(p.relative_to(SOURCE)))

@@ -17,6 +17,7 @@ from rich.markup import escape
 from proxyconvex_checker.claims.promise import show
 
 from .checks.falsify.load import load_condition, user_error
+from .cli_options import parse_budget
 from .core.errors import InvalidInputError
 from .core.evidence import Status, Verdict
 from .core.reduced import ReducedCondition
@@ -87,8 +88,6 @@ def check(
 
     Example: `proxyconvex check examples/my_condition.py:cond --certificate out.json`, then `proxyconvex verify out.json`
     """
-    from .cli import parse_budget
-
     seconds = None if budget is None else parse_budget(budget)
     out, err = Console(highlight=False, soft_wrap=True), Console(stderr=True, highlight=False, soft_wrap=True)
     condition, like = load_condition(target)

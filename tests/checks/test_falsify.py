@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import proxyconvex as pc
-from proxyconvex.checks.falsify.falsify import default_budget, problem_of
+from proxyconvex.checks.falsify.falsify import default_budget
+from proxyconvex.checks.falsify.posed import problem_of
 from proxyconvex.checks.falsify.search import Search
 from proxyconvex.core.evidence import Evidence, Status
 from proxyconvex.core.numbers import inner

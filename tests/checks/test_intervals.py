@@ -10,7 +10,7 @@ import pytest
 
 from proxyconvex.checks.certify.program import Program
 from proxyconvex.checks.intervals import elementary
-from proxyconvex.checks.intervals.arrays import arithmetic
+from proxyconvex.checks.intervals.choose import arithmetic
 from proxyconvex.core.arithmetics import evaluate
 from proxyconvex.core.expressions import HELPERS, Expression, variable
 from proxyconvex_checker.boxes import evaluation as their_expressions

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import proxyconvex as pc
-from proxyconvex.checks.falsify.falsify import problem_of
+from proxyconvex.checks.falsify.posed import problem_of
 from proxyconvex.checks.falsify.shrink import Shrinker, cost, costs, simpler_values
 
 

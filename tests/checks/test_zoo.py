@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from proxyconvex.checks.falsify.falsify import problem_of
+from proxyconvex.checks.falsify.posed import problem_of
 from proxyconvex.checks.falsify.search import Search
 from proxyconvex.checks.zoo import Specimen, zoo
 from proxyconvex.core.conditions import GradientGrowth, Noise, ProxyConvexity, ProxyPL, Smooth

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import proxyconvex as pc
-from proxyconvex.core.expression_rows import from_instructions, instructions, show
-from proxyconvex.core.expressions import derivative, unary, variable
+from proxyconvex.core.expression_rows import from_instructions, instructions
+from proxyconvex.core.expressions import derivative, show, unary, variable
 from proxyconvex.core.intervals import Interval
 
 

@@ -90,7 +90,7 @@ def tightest(condition: Premise | ReducedCondition, constant: str, **options: An
         InvalidInputError: for a name the condition does not have.
     """
     if isinstance(condition, ReducedCondition):
-        from .certify.certify import tightest as certified
+        from .certify.tightest import tightest as certified
 
         return certified(condition, constant, **options)
     if isinstance(condition, Premise):
@@ -200,7 +200,7 @@ class _Hunt:
 
     def _sharpen(self, value: float, verdict: Verdict) -> None:
         """Move the refuted end to just this side of the value at which the counterexample stops working."""
-        from .falsify.falsify import problem_of
+        from .falsify.posed import problem_of
 
         ends = sorted((value, 64.0 if self.direction < 0 else 1e-3))
         critical = critical_value(self.condition, self.name, verdict.witness["arguments"], *ends)

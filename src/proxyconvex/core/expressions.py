@@ -12,6 +12,7 @@ from fractions import Fraction
 from typing import Any
 
 from .errors import InvalidInputError
+from .expression_text import text_of
 
 UNARY = ("neg", "exp", "log", "log1p", "sqrt", "tanh", "sigmoid", "softplus", "bump", "relu", "step", "abs")
 """Functions of one argument. ``bump(t) = sigmoid(t) sigmoid(-t)`` is the derivative of the sigmoid, ``relu(t) =
@@ -147,9 +148,12 @@ class Expression:
         )  # fmt: skip
 
     def __repr__(self) -> str:
-        from .expression_rows import show
-
         return show(self)
+
+
+def show(e: Expression, limit: int = 2000) -> str:
+    """The expression as text; what is longer than ``limit`` is cut."""
+    return text_of(topological(e), children, limit)
 
 
 def lift(x: Any) -> Expression:

@@ -17,7 +17,7 @@ import numpy as np
 
 from .arithmetics import evaluate
 from .errors import InvalidInputError
-from .expression_rows import from_instructions, instructions, show
+from .expression_rows import from_instructions, instructions
 from .expressions import (
     HELPERS,
     Expression,
@@ -26,6 +26,7 @@ from .expressions import (
     names,
     power,
     rational,
+    show,
     substitute,
     unary,
     variable,

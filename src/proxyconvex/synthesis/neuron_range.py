@@ -94,7 +94,7 @@ def range_constant(plan: Plan, alphas: Iterable[Any] = ALPHAS, seconds: float = 
     link = getattr(plan.family, "activation", None)
     if not isinstance(link, Link):
         raise InvalidInputError("plan", plan.family.name, "a plan of the family single-neuron")
-    from ..checks.certify.certify import tightest
+    from ..checks.certify.tightest import tightest
 
     b = plan.features @ plan.comparator[0]
     reach = plan.derived["R"] * float(np.linalg.norm(plan.features, axis=1).max())

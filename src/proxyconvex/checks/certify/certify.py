@@ -20,7 +20,8 @@ from ...core.expressions import Expression, names, rational, topological
 from ...core.intervals import lower_float, upper_float
 from ...core.premises import Premise
 from ...core.reduced import ReducedCondition
-from ..intervals.arrays import Own, arithmetic
+from ..intervals.arrays import Own
+from ..intervals.choose import arithmetic
 from . import polynomials, verdict
 from .boxes import Task
 from .program import Program
@@ -380,10 +381,3 @@ def _reporter(
             print("\r\033[K", end="", file=sys.stderr, flush=True)
 
     return report, finish
-
-
-def tightest(condition: ReducedCondition, name: str, **options: Any) -> Any:
-    """The best value of a constant for which the condition is certified; see `tightest.tightest`."""
-    from .tightest import tightest as find
-
-    return find(condition, name, **options)

@@ -15,7 +15,7 @@ from ...core.errors import InvalidInputError
 from ...core.evidence import Evidence, Status
 from ...core.expressions import derivative, names, substitute
 from ...core.reduced import ReducedCondition
-from ..intervals.arrays import arithmetic as arithmetic_of
+from ..intervals.choose import arithmetic as arithmetic_of
 from . import verdict
 from .certify import certify
 from .verdict import Certification

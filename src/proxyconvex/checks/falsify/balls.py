@@ -5,7 +5,7 @@ enclosure of the value of the formula over the real numbers at an exact point. A
 keeps both branches. An operation without an enclosure raises `Unsupported`; nothing is guessed.
 
 Values are NumPy arrays: of dtype object (balls) for real numbers, of an integer dtype for integers, of dtype bool for
-decided and int8 (1, 0 and `UNDECIDED`) for partly undecided truth values.
+decided and int8 (1, 0 and `ball_arrays.UNDECIDED`) for partly undecided truth values.
 """
 
 from __future__ import annotations
@@ -19,18 +19,11 @@ import numpy as np
 
 from .. import jaxprs
 from ..jaxprs import Unsupported
+from .ball_arrays import balls
+from .primitives import ELEMENTWISE, MOVES, STRUCTURED
 
 PRECISION = 160
 MOST_OPERATIONS = 60_000_000
-UNDECIDED = -1
-
-
-def balls(values: Any) -> np.ndarray:
-    """Exact balls of float64 numbers (an array of dtype object)."""
-    array = np.asarray(values)
-    out = np.empty(array.shape, dtype=object)
-    out.ravel()[:] = [flint.arb(x) for x in array.ravel().tolist()]
-    return out
 
 
 def enclose(function: Callable[..., Any], *points: Any) -> flint.arb:
@@ -101,8 +94,6 @@ class Machine(jaxprs.Machine):
 
     def apply(self, equation: Any, inputs: list[np.ndarray]) -> list[np.ndarray]:
         """One operation."""
-        from .primitives import ELEMENTWISE, MOVES, STRUCTURED
-
         name = equation.primitive.name
         if name in ("ne", "eq") and equation.invars[0] is equation.invars[1] and _finite(inputs[0]):
             return [np.full(inputs[0].shape, name == "eq")]  # the test for NaN: a finite number equals itself

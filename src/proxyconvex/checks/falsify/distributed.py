@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ...core.errors import InvalidInputError
+from .posed import problem_of
 from .search import Found, Search
 
 # Not the number of workers: the answer must not depend on it.
@@ -82,8 +83,6 @@ def _packed(condition: Any, like: Any) -> bytes:
 def _problem(payload: bytes) -> Any:
     """The search problem of a packed condition; compiled once per worker, not once per task."""
     import cloudpickle
-
-    from .falsify import problem_of
 
     return problem_of(*cloudpickle.loads(payload))
 

@@ -16,6 +16,8 @@ from ...core.errors import InvalidInputError
 from ...core.evidence import Evidence, Status, Verdict
 from ...core.premises import Premise
 from ...core.reduced import ReducedCondition
+from .distributed import search_elsewhere
+from .posed import problem_of
 from .problem import Confirmation, Problem
 from .search import Found, Search
 from .shrink import Shrinker
@@ -81,8 +83,6 @@ def falsify(
         problem, seed, int(budget), deadline, progress, None if checkpoint is None else Path(checkpoint)
     )
     if scheduler is not None or jobs > 1:
-        from .distributed import search_elsewhere
-
         found = search_elsewhere(search, condition, like, scheduler, jobs)
     else:
         found = search.run()
@@ -103,27 +103,6 @@ def search_once(problem: Problem, seed: int, budget: int | None) -> Verdict:
         _not_found(search)
         if found is None
         else _falsified(search, found, found.point, found.confirmation, [], 0)
-    )
-
-
-def problem_of(condition: Premise | ReducedCondition, like: Any = None) -> Problem:
-    """The search problem of a condition.
-
-    Raises:
-        InvalidInputError: for anything that is not a condition.
-    """
-    if isinstance(condition, ReducedCondition):
-        from .reduced import ReducedProblem
-
-        return ReducedProblem(condition)
-    if isinstance(condition, Premise):
-        from .parameters import ParameterProblem
-
-        return ParameterProblem(condition, like)
-    raise InvalidInputError(
-        "condition",
-        condition,
-        "a condition such as pc.ProxyConvexity(...), or a reduced one from .pointwise(...)",
     )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from .. import jaxprs
 from ..jaxprs import Unsupported
-from .balls import UNDECIDED, balls
+from .ball_arrays import UNDECIDED, balls
 
 arb = flint.arb
 

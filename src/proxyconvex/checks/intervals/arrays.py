@@ -220,20 +220,3 @@ def _underflow(lo: Any, hi: Any, *ends: Any) -> Any:
     for end in ends:
         risky = risky | ((end != 0) & (np.abs(end) < _SAFE))
     return 2.0**-1073 * risky
-
-
-def arithmetic(name: str = "own") -> Own:
-    """The arithmetic of this name: ``"own"``, or ``"crival"`` (correctly rounded, a package to install)."""
-    from ...core.errors import InvalidInputError
-
-    if name == "own":
-        return Own()
-    if name == "crival":
-        try:
-            from .crival import Crival
-        except ImportError as error:
-            raise InvalidInputError(
-                "arithmetic", name, "'own'", "Install it with: pip install crival."
-            ) from error
-        return Crival()
-    raise InvalidInputError("arithmetic", name, "'own' or 'crival'")

@@ -22,7 +22,7 @@ from ..two_layer.tangent import largest_level, least_k
 from .directions import Setting, separators
 from .promise import Line, Promise, assumed, distance_upper, percent, start_premise
 from .rehearsal import rehearse
-from .rehearsed_errors import FARTHER, KEEP, Rehearsed, rehearse_errors, rehearsed_level
+from .rehearsed_errors import Rehearsed, rehearse_errors, rehearsed_level, reserves
 
 RESERVE = 0.75
 """Share of every tangent margin towards the comparator at w0 that is asked for along the run."""
@@ -123,9 +123,10 @@ def _from_margins(setting: Setting, lines: list[Line], steps: int | None, most: 
 
 
 def _from_rehearsal(setting: Setting, seen: Rehearsed, steps: int | None) -> Promise:
+    keep, farther = reserves(setting)
     asked = (
         f"In a rehearsal on the tangent model at w_0 it fell by {seen.pull - seen.moved:.6g} a step until fewer than {seen.k} rows were wrong "
-        f"(after {seen.after:,} steps); asked for is what is left with {KEEP:.0%} of the pull towards V and {FARTHER:g} times the growth of ||w - w_0||^2."
+        f"(after {seen.after:,} steps); asked for is what is left with {keep:.0%} of the pull towards V and {farther:g} times the growth of ||w - w_0||^2."
     )
     growth = to_float_up(Fraction(seen.steepness**0.5))
     return _promise(

@@ -23,10 +23,13 @@ from .directions import Setting
 from .promise import Line, distance_upper
 from .rehearsal import Approach, approach
 
-KEEP = 0.6
-"""Share of the rehearsed pull towards V that is asked for."""
-FARTHER = 2.0
-"""The squared distance from w0 may be this many times that of the rehearsal."""
+KEEP, KEEP_PUBLISHED = 0.6, 0.5
+"""Share of the rehearsed pull towards V that is asked for; at output scales below `CLOSE`, where networks leave their tangent model sooner."""
+FARTHER, FARTHER_PUBLISHED = 2.0, 3.0
+"""The squared distance from w0 may be this many times that of the rehearsal; at small output scales."""
+CLOSE = 4.0
+LARGEST_PUBLISHED = 16
+"""Largest of `FACTORS` at small output scales: longer steps were seen to leave the tangent model (digits, even or odd)."""
 FACTORS = (256, 128, 64, 32, 16, 8, 4, 2, 1)
 """Constants c of the step that are rehearsed, in units of the inverse square of the steepest output gradient."""
 RADII = np.geomspace(0.2, 60.0, 24)
@@ -71,14 +74,23 @@ class _Choice:
     moved: float
     after: int
     steepness: float
+    reserve: tuple[float, float]
 
     @property
     def rate(self) -> float:
-        return KEEP * self.pull - FARTHER * self.moved
+        keep, farther = self.reserve
+        return keep * self.pull - farther * self.moved
 
     @property
     def needed(self) -> float:
         return self.length**2 / self.rate if self.rate > 0 else np.inf
+
+
+def reserves(setting: Setting) -> tuple[float, float]:
+    """The share of the pull that is asked for, and the allowed factor on the squared distance from w0."""
+    if setting.network.output_scale < CLOSE:
+        return KEEP_PUBLISHED, FARTHER_PUBLISHED
+    return KEEP, FARTHER
 
 
 def rehearse_errors(setting: Setting, lines: list[Line], allowed: int) -> Rehearsed:
@@ -96,7 +108,8 @@ def rehearse_errors(setting: Setting, lines: list[Line], allowed: int) -> Rehear
     floor, unit = 1 / (2 * len(setting.y)), setting.steepest() ** -2
     pushes = [setting.push(line.unit) for line in lines]
     best: _Choice | None = None
-    for factor in FACTORS:
+    published = setting.network.output_scale < CLOSE
+    for factor in (f for f in FACTORS if f <= LARGEST_PUBLISHED or not published):
         seen = approach(whole, factor * unit, floor, allowed, pushes)
         found = _fewest(setting, seen, lines, factor * unit, allowed)
         if found is None or (best is not None and found.k > best.k):
@@ -128,7 +141,7 @@ def _fewest(setting: Setting, seen: Approach, lines: list[Line], c: float, allow
             continue
         choices = [
             _Choice(c, k, line, length, length * float(pull[after - 1]) / after, float(seen.fixed[after - 1]) / after, after,
-                    float(seen.steepness[:after].mean()))
+                    float(seen.steepness[:after].mean()), reserves(setting))
             for line, pull in zip(lines, seen.pulls, strict=True)
             for length in (RADII * np.log(2 * n) / line.typical).tolist()
         ]  # fmt: skip

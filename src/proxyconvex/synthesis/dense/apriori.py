@@ -97,8 +97,13 @@ def enough_width(here: Threshold, s: Search) -> list[str]:
     ]
 
 
-def best_sharpness(s: Search) -> tuple[Search, Threshold, str]:
-    """The sharpness of the activation with the smallest threshold, that threshold, and what was tried in words."""
+def best_sharpness(s: Search, beyond: float = 1.0) -> tuple[Search, Threshold, str]:
+    """The sharpness of the activation with the best bound, its threshold, and what was tried in words.
+
+    Args:
+        s: the search.
+        beyond: the bounds are compared at this multiple of the smallest threshold; with 1 that is the sharpness with the smallest threshold.
+    """
     tried = []
     for beta in BETAS:
         activation = replace(s.family.network.activation, beta=beta)
@@ -107,13 +112,25 @@ def best_sharpness(s: Search) -> tuple[Search, Threshold, str]:
         tried.append(
             (one, threshold(one, tried[-1][1].scale if tried and math.isfinite(tried[-1][1].scale) else 64.0))
         )
-    best = min(tried, key=lambda pair: pair[1].scale)
+    least = min(t.scale for _, t in tried)
+    compared = beyond > 1 and math.isfinite(least)
+
+    def rank(pair: tuple[Search, Threshold]) -> tuple[float, float]:
+        # The sharpness that says something first need not say most once the remainder is small.
+        return pair[0].at(beyond * least).bound if compared else 0.0, pair[1].scale
+
+    best = min(tried, key=rank)
     rows = ", ".join(
         f"{t.beta:g}: {t.scale:.4g}" if math.isfinite(t.scale) else f"{t.beta:g}: none" for _, t in tried
     )
     return (
         *best,
-        f"Smallest output scale found at which the certified bound is not vacuous, by the sharpness beta of the activation: {rows}.",
+        f"Smallest output scale found at which the certified bound is not vacuous, by the sharpness beta of the activation: {rows}."
+        + (
+            f" The bound is best with {best[1].beta:g} at {beyond:g} times the smallest of them."
+            if compared
+            else ""
+        ),
     )
 
 

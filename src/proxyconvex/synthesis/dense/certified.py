@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from ...data import Dataset, Preprocessing
 
 MOST_STEPS = 3000
+BEYOND = 16.0
+"""Sharpnesses are compared by their bounds at this multiple of the smallest output scale at which one says anything."""
 BETTER = 0.9
 """T4T5: a larger scale is tried as long as it makes the bound at most this share of what it was."""
 
@@ -68,7 +70,7 @@ def certified_plan(
     if theorem == "T8" and s.unit is None:
         raise InvalidInputError("data", dataset.name, "rows that some tangent direction separates")
     if choose_beta:
-        s, here, said = best_sharpness(s)
+        s, here, said = best_sharpness(s, BEYOND)
         notes.append(said)
     scale, tried = 1.0 if output_scale is None else float(output_scale), []
     while True:

@@ -176,7 +176,8 @@ def main() -> None:
     quick = arguments.quick
     torch.set_num_threads(arguments.threads)
     small = (50, 8 if quick else 24, 5)
-    large = (1, 4 if quick else 8)
+    # Blocks of a period again, and none of the first steps, which are measured in full.
+    large = (10, 2 if quick else 6, 4)
     cases: dict[str, tuple[Any, ...]] = {
         "MLP, SGD, light": (mlp, "SGD", "light", *small),
         "MLP, SGD with momentum, light": (mlp, "SGD with momentum", "light", *small),
@@ -193,6 +194,8 @@ def main() -> None:
     document: dict[str, Any] = {
         "environment": environment(), "threads": torch.get_num_threads(), "load_before": os.getloadavg(), "targets": targets, "cases": {},
     }  # fmt: skip
+    if arguments.only and RESULTS.exists():
+        document["cases"] = json.loads(RESULTS.read_text())["cases"]
     for name, what in cases.items():
         if arguments.only not in name:
             continue
@@ -205,8 +208,8 @@ def main() -> None:
             flush=True,
         )
         document["load_after"] = os.getloadavg()
-        if not quick and not arguments.only:
-            # After every case, so that an interrupted run keeps what it measured.
+        if not quick:
+            # After every case, so that an interrupted run keeps what it measured; with --only the other cases stay.
             RESULTS.parent.mkdir(exist_ok=True)
             RESULTS.write_text(json.dumps(document, indent=1) + "\n")
 

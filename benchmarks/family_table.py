@@ -138,7 +138,8 @@ def row(summary: dict[str, Any]) -> str:
     ratio = "-" if not promised or value is None else number(value / promised)
     options = summary.get("options", "")
     cells = (
-        summary["family"] + (f" `{options}`" if options else ""),
+        # What one types after --family: the problems of `classical` have names of their own.
+        ("classical" if "--problem" in options else summary["family"]) + (f" `{options}`" if options else ""),
         f"{summary['data']['name']} ({summary['data']['n']})",
         WORDS.get(g["quantity"], g["quantity"].replace("-", " "))
         + {"expectation": ", mean over runs", "probability": ", w.h.p."}.get(g["mode"], ""),

@@ -146,6 +146,7 @@ RULES = {
     "sigmoid from minus softplus": (simplify.exponential(-unary("softplus", A)), Expression("exp", -unary("softplus", A))),
     "shifted sigmoid": (simplify.exponential(Expression("sub", A, B + unary("softplus", A - B))), Expression("exp", A - (B + unary("softplus", A - B)))),
     "sigmoid quotient": (simplify.over(lift(1), 1 + unary("exp", -A)), Expression("div", lift(1), 1 + unary("exp", -A))),
+    "sigmoid times exp": (simplify.times(unary("sigmoid", simplify.negated(A)), unary("exp", A)), Expression("mul", unary("sigmoid", -A), unary("exp", A))),
     "log of one plus": (simplify.logarithm(1 + unary("exp", A)), Expression("log", 1 + unary("exp", A))),
     "log two": (simplify.logarithm(lift(2)), Expression("log", lift(2))),
     "leaky": (simplify.chosen(A, lift(2) * A, lift(3) * A), Expression("select", A, lift(2) * A, lift(3) * A)),
@@ -171,6 +172,21 @@ def test_a_slack_vanishes_exactly_at_its_comparator():
 
     assert made.zeros[0] == {"w_0": lift("1/2"), "w_1": lift("1/4")}
     assert polynomials.polynomial(substitute(made.reduced.closed, made.zeros[0])) == {}
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda w: jnp.sum(jnp.log1p(jnp.exp(-w))) + jnp.sum(w**2) / 2,
+        lambda w: jnp.sum(jnp.log1p(jnp.exp(w))),
+        lambda w: jnp.sum(jnp.exp(w)),
+    ],
+    ids=("logistic as users write it, with decay", "softplus by hand", "exp"),
+)
+def test_a_convex_function_is_certified_against_a_fixed_comparator(f):
+    v = jnp.array([0.5, -0.25])
+    condition = pc.ProxyConvexity(f, f, f, comparator=v, region=pc.Ball(center=v, radius=1.0))
+    assert certify(condition, seconds=20).status is Status.HOLDS
 
 
 @pytest.mark.parametrize("name", zoo.TRUE)

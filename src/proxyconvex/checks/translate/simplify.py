@@ -97,10 +97,12 @@ def _tanh_slope(p: Expression, q: Expression) -> Expression | None:
 
 
 def times(x: Expression, y: Expression) -> Expression:
-    """``x y``, a constant first; finds squares and ``sigmoid (1 - sigmoid)``."""
+    """``x y``, a constant first; finds squares, ``sigmoid (1 - sigmoid)`` and ``sigmoid(-t) exp(t) = sigmoid(t)``."""
     if x == y:
         return power(x, 2)
     for p, q in ((x, y), (y, x)):
+        if p.op == "sigmoid" and q.op == "exp" and p.args[0] == negated(q.args[0]):
+            return unary("sigmoid", q.args[0])
         if p.op == "sigmoid" and q == binary("sub", 1, p):
             return unary("bump", p.args[0])
         if is_const(p, -1):

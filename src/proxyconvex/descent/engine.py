@@ -123,7 +123,6 @@ class Engine:
             raise InvalidInputError("chunk", chunk, "a whole number >= 1, or None")
         self.chunk = chunk or chunk_length(used, problem.comparator.size, len(seeds), self.stochastic)
         self.table: kernels.Table = None
-        self._drawn: tuple[int, int, np.ndarray] | None = None
         step, radius = (
             method.step,
             None if method.projection is None else jnp.asarray(method.projection.radius),
@@ -152,9 +151,10 @@ class Engine:
             self.table = kernels.comparator_rows(self.problem)
 
     def launch(self, w: jax.Array, start: int, count: int, at: Int[np.ndarray, " r"]) -> Flight:
-        """Start ``count`` steps from ``w``; ``at`` are the scheduled steps among them. Any thread may call this.
+        """Start ``count`` steps from ``w``; ``at`` are the scheduled steps among them.
 
-        The arrays of the flight may still be on their way; `numbers` waits for them.
+        Nothing is waited for: ``w`` may be the result of a flight that is still on its way, and so may the arrays of
+        this one, until `numbers` is asked for them.
         """
         # NumPy arrays go straight into the compiled call: converting each one first takes as long as hundreds of small steps.
         with jax.enable_x64(True):
@@ -180,9 +180,6 @@ class Engine:
             )
 
     def _draw(self, start: int, count: int) -> Int[np.ndarray, "..."]:
-        ahead = self._drawn
-        if ahead is not None and ahead[:2] == (start, count):
-            return ahead[2]
         drawn = np.zeros((len(self.seeds), self.chunk, self.samplers[0].method.batch_size), np.int64)
         # The measurement after the last step has no rows of its own; row 0 stands in and is not reported.
         if start + count <= self.method.steps:
@@ -190,29 +187,24 @@ class Engine:
                 drawn[i, :count] = sampler.rows(start, count)
         return drawn if self.many else drawn[0]
 
-    def draw_ahead(self, start: int) -> None:
-        """Draw the rows of the chunk that begins at ``start`` already, while the device is busy."""
-        count = min(self.chunk, self.method.steps - start)
-        if self.stochastic and count > 0:
-            self._drawn = start, count, self._draw(start, count)
-
-    def numbers(self, flight: Flight) -> tuple[Float[np.ndarray, "s c 9"], Float[np.ndarray, "s r 5"] | None]:
-        """`trace.COLUMNS` of every step, and for SGD the values on all data at the scheduled steps."""
-        rows = flight.raw
-        if self.stochastic:
-            finish = kernels.complete_many if self.many else kernels.complete
-            rows = finish(self.problem, rows, flight.drawn, flight.eta, self.table)
-        rows = np.asarray(rows)
-        rows = rows.reshape(-1, *rows.shape[-2:])[:, : flight.count]
+    def numbers(self, flight: Flight) -> tuple[Float[np.ndarray, "s 9 c"], Float[np.ndarray, "s r 5"] | None]:
+        """`trace.COLUMNS` of every step, and for SGD the values on all data at the scheduled steps. Any thread may ask."""
         if flight.full is None:
-            return rows, None
+            rows = np.asarray(flight.raw)
+            return rows.reshape(-1, *rows.shape[-2:])[:, : flight.count].transpose(0, 2, 1), None
+        finish = kernels.complete_many if self.many else kernels.complete
+        with jax.enable_x64(True):
+            columns = np.asarray(finish(self.problem, flight.raw, flight.drawn, flight.eta, self.table))
         full = np.asarray(flight.full)
-        return rows, full.reshape(-1, *full.shape[-2:])[:, flight.blocks]
+        return (
+            columns.reshape(-1, *columns.shape[-2:])[..., : flight.count],
+            full.reshape(-1, *full.shape[-2:])[:, flight.blocks],
+        )
 
     def measure(self, w: jax.Array, step: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """Rows at ``w`` as the iterate of ``step``: shape (s, 9), and (s, 5) on all data for SGD."""
-        rows, full = self.numbers(self.launch(w, step, 1, np.array([step])))
-        return rows[:, 0], None if full is None else full[:, 0]
+        """Columns at ``w`` as the iterate of ``step``: shape (s, 9), and (s, 5) on all data for SGD."""
+        columns, full = self.numbers(self.launch(w, step, 1, np.array([step])))
+        return columns[:, :, 0], None if full is None else full[:, 0]
 
     def fingerprint(self, initial: np.ndarray, schedule: np.ndarray, online: bool) -> str:
         """Hash of everything that determines the run, so that a checkpoint is not resumed by another one."""

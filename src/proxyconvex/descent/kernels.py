@@ -249,7 +249,7 @@ def _complete(
     loss, error, slope = (
         jnp.mean(jax.vmap(f)(q, y), axis=1) for f in (problem.pointwise_loss, problem.error, problem.slope)
     )
-    return jnp.stack([loss, g, h, *products, error, slope, eta], axis=1)
+    return jnp.stack([loss, g, h, *products, error, slope, eta])
 
 
 def _proxies(problem: Problem, q: Float[Array, "c b"], rows: Int[Array, "c b"]) -> tuple[Array, Array]:
@@ -326,8 +326,8 @@ def comparator_rows(problem: Problem) -> Float[Array, "n k"] | None:
 @Compiled
 def complete(
     problem: Problem, raw: Float[Array, "c k"], rows: Int[Array, "c b"], eta: Array, table: Table
-) -> Float[Array, "c 9"]:
-    """`COLUMNS` of every step of SGD from its raw numbers.
+) -> Float[Array, "9 c"]:
+    """`COLUMNS` of every step of SGD from its raw numbers, column by column.
 
     What depends on predictions and data alone is left out of the loop, where every small operation costs as much as
     a tenth of a step, and done here for the whole chunk at once.
@@ -338,6 +338,6 @@ def complete(
 @Compiled
 def complete_many(
     problem: Problem, raw: Array, rows: Array, eta: Array, table: Table
-) -> Float[Array, "s c 9"]:
+) -> Float[Array, "s 9 c"]:
     """`complete` for many seeds at once."""
     return jax.vmap(lambda raw, rows: _complete(problem, raw, rows, eta, table))(raw, rows)

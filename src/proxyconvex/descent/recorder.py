@@ -53,33 +53,34 @@ class Recorder:
         return self.schedule[a:b]
 
     @staticmethod
-    def first_bad(rows: Float[np.ndarray, "c 9"]) -> int | None:
-        """Index of the first row with an overflow or a NaN (the proxies may be infinite), or None."""
+    def first_bad(c: Float[np.ndarray, "9 c"]) -> int | None:
+        """Index of the first step with an overflow or a NaN (the proxies may be infinite), or None."""
         with np.errstate(all="ignore"):
-            good = np.isfinite(rows[:, LOSS] + rows[:, INNER] + rows[:, GRAD_SQ] + rows[:, DIST_SQ])
+            good = np.isfinite(c[LOSS] + c[INNER] + c[GRAD_SQ] + c[DIST_SQ])
         return None if good.all() else int(np.argmin(good))
 
     def absorb(
         self,
         start: int,
-        rows: Float[np.ndarray, "c 9"],
+        columns: Float[np.ndarray, "9 c"],
         full: Float[np.ndarray, "r 5"] | None,
         at: np.ndarray,
     ) -> bool:
-        """Take in finite rows of steps ``start, start + 1, ...``.
+        """Take in the finite numbers of steps ``start, start + 1, ...``.
 
         Args:
             start: first step.
-            rows: `COLUMNS` on the rows used, by step.
+            columns: `COLUMNS` on the rows used, by step.
             full: for SGD: values on all data at the steps ``at``.
             at: scheduled steps in this range, from `due`.
 
         Returns:
             Whether the least error so far went down.
         """
-        if not len(rows):
+        count = columns.shape[1]
+        if not count:
             return False
-        columns, offsets = np.ascontiguousarray(rows.T), at - start
+        columns, offsets = np.ascontiguousarray(columns), at - start
         with np.errstate(all="ignore"):
             self._region(start, columns)
             farthest = np.maximum(np.maximum.accumulate(columns[DIST_SQ]), self.max_dist_sq)
@@ -94,21 +95,22 @@ class Recorder:
             self.records[FULL, k] = full[: len(at)].T
         self.filled += len(at)
         if self.online.size:
-            self.online[:, start : start + len(rows)] = columns
+            self.online[:, start : start + count] = columns
         if full is not None:
             return self._least(at, full[: len(at), 3], full[: len(at), 0], farthest[offsets])
-        return self._least(start + np.arange(len(rows)), columns[ERROR], columns[LOSS], farthest)
+        return self._least(start + np.arange(count), columns[ERROR], columns[LOSS], farthest)
 
     def _add(self, c: Float[np.ndarray, "9 c"], offsets: Int[np.ndarray, " r"]) -> None:
         """Add the steps to the running sums and store the sums before every recorded step."""
         eta, weighted = c[ETA], c[ETA] * c[INNER]
-        terms = np.stack([
+        terms = (
             eta, weighted, eta**2 * c[GRAD_SQ], eta * c[G], eta * c[H], c[G], c[H], c[ERROR], np.abs(weighted),
             c[LOSS], c[SLOPE],
-        ])  # fmt: skip
+        )  # fmt: skip
         # One pairwise sum per stretch between two records, then a short running sum over the stretches.
         cuts = np.unique(np.append(offsets, 0))
-        ends = np.cumsum(np.add.reduceat(terms, cuts, axis=1).astype(np.longdouble), axis=1)
+        stretches = np.stack([np.add.reduceat(term, cuts) for term in terms])
+        ends = np.cumsum(stretches.astype(np.longdouble), axis=1)
         before = np.concatenate([np.zeros((len(SUMS), 1), np.longdouble), ends[:, :-1]], axis=1)
         high, low = self.total
         k = slice(self.filled, self.filled + len(offsets))

@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -18,13 +18,11 @@ from ..core.methods import Method
 from ..families.base import Problem
 from .engine import Engine, Flight, check_weights, prepare
 from .live import Bar, Interruption
-from .recorder import Recorder
+from .recorder import ERROR, LOSS, Recorder
 from .sampling import check_seed, record_steps
 from .trace import Trace, write_npz
 
 CHECKPOINT = "proxyconvex-checkpoint-1"
-# A chunk and what `Engine.numbers` says of it.
-Landed = tuple[Flight, np.ndarray, np.ndarray | None]
 
 
 def train(
@@ -43,8 +41,8 @@ def train(
     """Train with a gradient method and record everything the guarantees speak of.
 
     All arithmetic is float64. Sums, minima and maxima are over every step whatever is recorded. The same arguments
-    give the same bytes on the same machine with the same number of threads. Ctrl-C stops after the running chunk and
-    returns what was done, with ``trace.interrupted``. A value that overflows stops the run, with ``trace.finite``
+    give the same bytes on the same machine with the same number of threads. Ctrl-C stops after the chunks under
+    way (at most two) and returns what was done, with ``trace.interrupted``. A value that overflows stops the run, with ``trace.finite``
     False.
 
     Args:
@@ -157,50 +155,41 @@ class _Session:
             Bar(self.steps, self.done, progress) as bar,
             ThreadPoolExecutor(1) as worker,
         ):
-            ahead = self._next(worker, self.w, self.done)
-            while ahead is not None:
-                flight, rows, full = ahead.result()
-                # The next chunk computes while this one is being recorded, in NumPy: JAX runs one computation at a time.
-                ahead = (
-                    None if stop.requested else self._next(worker, flight.after, flight.start + flight.count)
-                )
-                loss, error = self._land(flight, rows, full)
+            flight = self._next(self.w, self.done)
+            while flight is not None:
+                # Asked for before this chunk has ended, the next one follows it without a pause. JAX runs what one
+                # thread asks for one after the other: asked for by another thread, the numbers of this chunk do not
+                # wait for the next one, and are recorded while it is computed.
+                ahead = None if stop.requested else self._next(flight.after, flight.start + flight.count)
+                loss, error = self._land(flight, *worker.submit(self.engine.numbers, flight).result())
                 if len(self.bad) == len(self.recorders):
                     break
                 self.done, self.w = flight.start + flight.count, flight.after
                 bar.update(self.done, loss, error)
-                stopping = stop.requested and self.done < self.steps
+                self.interrupted = ahead is None and self.done < self.steps
                 if checkpoint is not None:
-                    self._save(checkpoint, key, force=stopping or self.done == self.steps)
-                if stopping:
-                    self.interrupted = True
-                    break
+                    self._save(checkpoint, key, force=ahead is None)
+                flight = ahead
         return self._traces()
 
-    def _next(self, worker: ThreadPoolExecutor, w: jax.Array, start: int) -> Future[Landed] | None:
+    def _next(self, w: jax.Array, start: int) -> Flight | None:
         count = min(self.engine.chunk, self.steps - start)
         if count <= 0:
             return None
-        at = self.recorders[0].due(start, start + count)
+        return self.engine.launch(w, start, count, self.recorders[0].due(start, start + count))
 
-        def fly() -> Landed:
-            with jax.enable_x64(True):
-                flight = self.engine.launch(w, start, count, at)
-                self.engine.draw_ahead(start + count)
-                return flight, *self.engine.numbers(flight)
-
-        return worker.submit(fly)
-
-    def _land(self, flight: Flight, rows: np.ndarray, full: np.ndarray | None) -> tuple[float, float]:
-        """Record a chunk; returns the loss and error it began with, for the progress bar."""
+    def _land(self, flight: Flight, columns: np.ndarray, full: np.ndarray | None) -> tuple[float, float]:
+        """Record a chunk; returns the loss and error of its last step, for the progress bar."""
         self._watch(flight.start, flight.before)
         for i, recorder in enumerate(self.recorders):
             if i in self.bad:
                 continue
-            bad = recorder.first_bad(rows[i])
+            bad = recorder.first_bad(columns[i])
             count = flight.count if bad is None else bad
             at = flight.at[flight.at < flight.start + count]
-            improved = recorder.absorb(flight.start, rows[i, :count], None if full is None else full[i], at)
+            improved = recorder.absorb(
+                flight.start, columns[i, :, :count], None if full is None else full[i], at
+            )
             if improved and not self.engine.many:
                 self.best = (flight.start, flight.before)
             if bad is not None:
@@ -210,7 +199,7 @@ class _Session:
                     else flight.before
                 )
                 self.bad[i] = (flight.start + count, w[i] if self.engine.many else w)
-        return float(rows[0, -1, 0]), float(rows[0, -1, 6])
+        return float(columns[0, LOSS, -1]), float(columns[0, ERROR, -1])
 
     def _watch(self, step: int, w: jax.Array, last: bool = False) -> None:
         """Ask the problem about an iterate: at steps that about double, and at the end."""
@@ -230,7 +219,7 @@ class _Session:
             for i in range(len(engine.seeds))
         ]
         last = jnp.stack([w for _, w in ends]) if engine.many else ends[0][1]
-        rows, full = engine.measure(last, self.steps)
+        columns, full = engine.measure(last, self.steps)
         if self.done > 0 and not self.bad:
             self._watch(self.done, last, last=True)
         watched = {k: np.array([row[k] for row in self.watched]) for k in (self.watched or [{}])[0]}
@@ -241,7 +230,7 @@ class _Session:
             out.append(
                 recorder.finish(
                     steps_done,
-                    rows[i],
+                    columns[i],
                     None if full is None else full[i],
                     initial=initial.copy(),
                     final_w=np.array(w),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .premises import DISTANCE
+from .premises import DISTANCE, proxy_convexity
 from .promise import Claim, Premise
 
 _NOTES = "proxyconvexNotes"
@@ -21,7 +21,8 @@ def _tangent_margins(radius: str) -> Premise:
     )
 
 
-def _few_errors(source: str) -> Claim:
+def few_errors(source: str, margins: Premise) -> Claim:
+    """T8 of a network whose tangent margins are certified on the ball of radius R around the comparator."""
     return Claim(
         quantity="best-iterate-error",
         mode="every-run",
@@ -32,7 +33,7 @@ def _few_errors(source: str) -> Claim:
         ),
         premises=(
             DISTANCE,
-            _tangent_margins("R"),
+            margins,
             Premise(
                 "gradient-norm",
                 "On that ball the gradient of the network's output at every row has norm at most {G}.",
@@ -67,13 +68,7 @@ def _small_loss(source: str) -> Claim:
         premises=(
             DISTANCE,
             _tangent_margins("rho"),
-            Premise(
-                "proxy-convexity",
-                "Convexity of the loss in the output and these margins give <grad f(w), w - v> >= f(w) - h on that ball, h = {h}.",
-                "CERTIFIED",
-                "FreiGu2021",
-                "h",
-            ),
+            proxy_convexity("FreiGu2021"),
             Premise(
                 "smoothness",
                 "On that ball, which no iterate leaves (they stay within {radius} of the comparator), the gradient of the loss is Lipschitz "
@@ -90,7 +85,7 @@ def _small_loss(source: str) -> Claim:
 
 
 DENSE: dict[tuple[str, str, str | None], Claim] = {
-    (family, theorem, None): make(source)
+    (family, theorem, None): claim
     for family, source in _SOURCES.items()
-    for theorem, make in (("T8", _few_errors), ("T4T5", _small_loss))
+    for theorem, claim in (("T8", few_errors(source, _tangent_margins("R"))), ("T4T5", _small_loss(source)))
 }

@@ -12,3 +12,14 @@ DISTANCE = Premise(
     "ChizatOyallonBach2019",
     "R",
 )
+
+
+def proxy_convexity(source: str) -> Premise:
+    """Proxy convexity on a ball where the tangent margins are certified."""
+    return Premise(
+        "proxy-convexity",
+        "Convexity of the loss in the output and these margins give <grad f(w), w - v> >= f(w) - h on that ball, h = {h}.",
+        "CERTIFIED",
+        source,
+        "h",
+    )

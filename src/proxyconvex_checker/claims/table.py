@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from .classical import CLASSICAL
-from .dense import DENSE
+from .dense import DENSE, few_errors
 from .hinge import HINGE
 from .neuron import NEURON
-from .premises import DISTANCE as _DISTANCE
+from .premises import DISTANCE, proxy_convexity
 from .promise import Claim, Premise
 
 _NOTES = "proxyconvexNotes"
@@ -23,48 +23,10 @@ def _tangent_margins(radius: str) -> Premise:
     )
 
 
-_PROXY = Premise(
-    "proxy-convexity",
-    "Convexity of the loss in the output and these margins give <grad f(w), w - v> >= f(w) - h on that ball, "
-    "h = {h}.",
-    "CERTIFIED",
-    "JiTelgarsky2020",
-    "h",
-)
+_PROXY = proxy_convexity("JiTelgarsky2020")
 
 TWO_LAYER: dict[tuple[str, str, str | None], Claim] = {
-    ("two-layer-ntk", "T8", None): Claim(
-        quantity="best-iterate-error",
-        mode="every-run",
-        methods=("normalised-gd",),
-        promise=(
-            "Within its first {T} iterates, normalised gradient descent reaches one with {errors} on the {n} "
-            "training rows: a training error of at most {error_bound}."
-        ),
-        premises=(
-            _DISTANCE,
-            _tangent_margins("R"),
-            Premise(
-                "gradient-norm",
-                "On that ball the gradient of the network's output at every row has norm at most {G}.",
-                "CERTIFIED",
-                _NOTES,
-                "G",
-            ),
-            Premise(
-                "few-errors",
-                "While at least {k} rows are wrong, <grad f(w), w - v> >= S mean |loss'| with S = {S}, and "
-                "T c (2 S - c G^2) exceeds R^2.",
-                "CERTIFIED",
-                _NOTES,
-                "S",
-            ),
-        ),
-        references=("JiTelgarsky2020", "ChizatOyallonBach2019", _NOTES),
-        integers=("T", "k"),
-        reals=("c", "floor"),
-        lower=("S", "q_min"),
-    ),
+    ("two-layer-ntk", "T8", None): few_errors("JiTelgarsky2020", _tangent_margins("R")),
     ("two-layer-ntk", "T4T5", None): Claim(
         quantity="final-loss",
         mode="every-run",
@@ -74,7 +36,7 @@ TWO_LAYER: dict[tuple[str, str, str | None], Claim] = {
             "{bound}, and so the training error of the last iterate is at most {error_bound}."
         ),
         premises=(
-            _DISTANCE,
+            DISTANCE,
             _tangent_margins("radius"),
             _PROXY,
             Premise(
@@ -98,7 +60,7 @@ TWO_LAYER: dict[tuple[str, str, str | None], Claim] = {
             "training rows is at most {bound}, and so whose training error is at most {error_bound}."
         ),
         premises=(
-            _DISTANCE,
+            DISTANCE,
             _tangent_margins("R"),
             _PROXY,
             Premise(
@@ -172,7 +134,7 @@ def _online(sampling: str) -> Claim:
             + "), the share of rows that are wrong when they are "
             "visited is at most {error_bound}, whatever their order."
         ),
-        premises=(_DISTANCE, _SIGNED, _ROW_GRADIENT, _CHARGE),
+        premises=(DISTANCE, _SIGNED, _ROW_GRADIENT, _CHARGE),
         references=_LEAKY,
         reals=("eta", "kappa"),
         whole_passes=True,
@@ -190,7 +152,7 @@ def _slope(methods: tuple[str, ...], mode: str, words: str) -> Claim:
             + ", the mean of |loss'| on the {n} training rows is at most "
             "{bound}, and so the training error at most {error_bound}."
         ),
-        premises=(_DISTANCE, _SIGNED, _ROW_GRADIENT, _SHORTFALL),
+        premises=(DISTANCE, _SIGNED, _ROW_GRADIENT, _SHORTFALL),
         references=_LEAKY,
         reals=("eta", "kappa"),
     )
@@ -205,7 +167,7 @@ LEAKY: dict[tuple[str, str, str | None], Claim] = {
             "In the mean over independent uniform draws, the training error of stochastic gradient descent averaged over its "
             "first {T} iterates is at most {error_bound}."
         ),
-        premises=(_DISTANCE, _SIGNED, _ROW_GRADIENT, _CHARGE),
+        premises=(DISTANCE, _SIGNED, _ROW_GRADIENT, _CHARGE),
         references=_LEAKY,
         reals=("eta", "kappa"),
     ),
@@ -219,7 +181,7 @@ LEAKY: dict[tuple[str, str, str | None], Claim] = {
             "Averaged over the first {T} iterates of gradient descent, the training error on the {n} rows is at most "
             "{error_bound}."
         ),
-        premises=(_DISTANCE, _SIGNED, _SPREAD, _CHARGE),
+        premises=(DISTANCE, _SIGNED, _SPREAD, _CHARGE),
         references=_LEAKY,
         reals=("eta", "kappa"),
     ),
@@ -231,7 +193,7 @@ LEAKY: dict[tuple[str, str, str | None], Claim] = {
             "With probability at least 1 - {delta} over the draw of the rows, the error on fresh rows, averaged over the "
             "{T} iterates of one pass of stochastic gradient descent, is at most {error_bound}."
         ),
-        premises=(_DISTANCE, _SIGNED, _ROW_GRADIENT, _CHARGE, _IID),
+        premises=(DISTANCE, _SIGNED, _ROW_GRADIENT, _CHARGE, _IID),
         references=(*_LEAKY, "Freedman1975"),
         reals=("eta", "kappa", "u0", "delta"),
         statistics_allowed=False,
@@ -242,7 +204,7 @@ LEAKY: dict[tuple[str, str, str | None], Claim] = {
         methods=("normalised-gd",),
         promise=TWO_LAYER["two-layer-ntk", "T8", None].promise,
         premises=(
-            _DISTANCE,
+            DISTANCE,
             _SIGNED,
             _ROW_GRADIENT,
             Premise(

@@ -93,7 +93,30 @@ def _plan(
     settings = {k: v for k, v in settings.items() if v is not None and v is not False}
     if budget is not None:
         settings["budget_seconds"] = parse_budget(budget)
-    return plan(data, **settings, progress=not quiet)
+    own = activation if activation is not None and ".py" in activation else None
+    if own is not None:
+        settings["activation"] = _own_activation(own, family)
+    try:
+        return plan(data, **settings, progress=not quiet)
+    except InvalidInputError as error:
+        from .checks.falsify.load import user_error
+
+        where = None if own is None else user_error(error, own)
+        if where is None:
+            raise
+        raise InvalidInputError(error.what, where, error.accepted, error.fix) from error
+
+
+def _own_activation(target: str, family: str) -> Any:
+    """The activation that a user's file declares; a file is run for the family that can use one, and for no other."""
+    if family != "single-neuron":
+        raise InvalidInputError(
+            "activation", target, f"a named activation for {family}",
+            "An activation of your own goes with --family single-neuron.",
+        )  # fmt: skip
+    from .checks.falsify.load import load_activation
+
+    return load_activation(target)
 
 
 def planning(command: Callable[..., None]) -> Callable[..., None]:

@@ -158,8 +158,10 @@ def audit(
     Examples: `proxyconvex audit digits:0,1 --width 1024 --out runs/d01` or
     `proxyconvex audit digits:0,1 --family leaky-relu-noise --slope 0.5 --method sgd --steps 1000000`
     """
-    from .report.session import audit_folder
+    from .report.session import audit_folder, output_folder
 
+    if out is not None:
+        output_folder(out)
     made = make()
     name = re.sub(r"[^A-Za-z0-9]+", "-", made.dataset.name)
     folder = out or Path("runs") / f"{name}-{made.family.name}"
@@ -183,12 +185,12 @@ def plan(
 ) -> None:
     """State the promise alone: nothing is trained. With --out, write the certificate of the promise."""
     from .report.certificate import no_certificate
-    from .report.session import write_promise
+    from .report.session import output_folder, write_promise
     from .report.summary import summary
 
-    made = make()
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
+        output_folder(out)
+    made = make()
     written = write_promise(made, out) if out is not None else None
     if as_json:
         print(json.dumps(summary(made), allow_nan=False))

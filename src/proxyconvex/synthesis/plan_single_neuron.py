@@ -156,6 +156,8 @@ def _link(dataset: Dataset, activation: str | Link | None, slope: float | None, 
             "activation", name, ", ".join(LINKS),
             "One neuron has a nondecreasing activation; declare your own with Link.custom (on the command line: my_file.py:name).",
         )  # fmt: skip
+    if beta is not None and name in ("relu", "leaky-relu"):
+        raise InvalidInputError("beta", beta, f"no beta for {name}", "It has a kink; its leak is --slope.")
     leak = (0.5 if slope is None else slope) if name == "leaky-relu" else (slope or 0.0)
     return Link(name, leak, 1.0 if beta is None else beta)
 

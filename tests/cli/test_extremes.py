@@ -28,6 +28,17 @@ EXTREMES = {
     "a billion million neurons": ("leaky-relu-hinge", dict(width=10**15), "does not fit in memory"),
     "more steps than time": ("leaky-relu-noise", dict(steps=10**21), r"at most 1e\+15 steps"),
     "output scale 1e200": ("tangent", dict(output_scale=1e200, steps=5), "ordinary size"),
+    "one measurement": ("classical", dict(problem="phase-retrieval", measurements=1), "measurements = 1 "),
+    "10^8 measurements": (
+        "classical",
+        dict(problem="phase-retrieval", measurements=10**8),
+        r"measurements = 100000000 .*2 to",
+    ),
+    "10^8 hidden units": (
+        "classical",
+        dict(problem="linear-network", width=10**8),
+        "width = 100000000 .*at most",
+    ),
     "beta of relu": ("single-neuron", dict(activation="relu", beta=2.0), "no beta for relu"),
 }
 

@@ -48,6 +48,7 @@ _EXPORTS = {
     "THEOREMS": "core.theorems",
     "trace_identity": "core.trace_identity",
     "Activation": "families.activations",
+    "Link": "families.links",
     **dict.fromkeys(("WeightSpace", "TwoLayerNetwork", "DenseNetwork"), "checks.weights.space"),
     **dict.fromkeys(("Layers", "layer_bounds", "hessian_bound"), "checks.weights.layer_bounds"),
     "joint_flip_bound": "checks.weights.joint_flips",

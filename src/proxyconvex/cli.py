@@ -93,7 +93,30 @@ def _plan(
     settings = {k: v for k, v in settings.items() if v is not None and v is not False}
     if budget is not None:
         settings["budget_seconds"] = parse_budget(budget)
-    return plan(data, **settings, progress=not quiet)
+    own = activation if activation is not None and ".py" in activation else None
+    if own is not None:
+        settings["activation"] = _own_activation(own, family)
+    try:
+        return plan(data, **settings, progress=not quiet)
+    except InvalidInputError as error:
+        from .checks.falsify.load import user_error
+
+        where = None if own is None else user_error(error, own)
+        if where is None:
+            raise
+        raise InvalidInputError(error.what, where, error.accepted, error.fix) from error
+
+
+def _own_activation(target: str, family: str) -> Any:
+    """The activation that a user's file declares; a file is run for the family that can use one, and for no other."""
+    if family != "single-neuron":
+        raise InvalidInputError(
+            "activation", target, f"a named activation for {family}",
+            "An activation of your own goes with --family single-neuron.",
+        )  # fmt: skip
+    from .checks.falsify.load import load_activation
+
+    return load_activation(target)
 
 
 def planning(command: Callable[..., None]) -> Callable[..., None]:
@@ -135,8 +158,10 @@ def audit(
     Examples: `proxyconvex audit digits:0,1 --width 1024 --out runs/d01` or
     `proxyconvex audit digits:0,1 --family leaky-relu-noise --slope 0.5 --method sgd --steps 1000000`
     """
-    from .report.session import audit_folder
+    from .report.session import audit_folder, output_folder
 
+    if out is not None:
+        output_folder(out)
     made = make()
     name = re.sub(r"[^A-Za-z0-9]+", "-", made.dataset.name)
     folder = out or Path("runs") / f"{name}-{made.family.name}"
@@ -160,12 +185,12 @@ def plan(
 ) -> None:
     """State the promise alone: nothing is trained. With --out, write the certificate of the promise."""
     from .report.certificate import no_certificate
-    from .report.session import write_promise
+    from .report.session import output_folder, write_promise
     from .report.summary import summary
 
-    made = make()
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
+        output_folder(out)
+    made = make()
     written = write_promise(made, out) if out is not None else None
     if as_json:
         print(json.dumps(summary(made), allow_nan=False))

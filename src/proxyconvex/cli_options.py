@@ -32,7 +32,10 @@ DropConstant = Annotated[
 Width = Annotated[int | None, typer.Option(help="Number of hidden neurons m.", min=1)]
 Activation = Annotated[
     str | None,
-    typer.Option(help="softplus, smooth-leaky, relu or leaky-relu (the family says which it covers)."),
+    typer.Option(
+        help="softplus, smooth-leaky, relu or leaky-relu, for one neuron also sigmoid and tanh (the family says which it covers), or your "
+        "own with declared constants: FILE.py:NAME (single-neuron)."
+    ),
 ]
 Slope = Annotated[float | None, typer.Option(help="Leak c of the leaky activations, in (0, 1].")]
 Beta = Annotated[

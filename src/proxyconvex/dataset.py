@@ -15,6 +15,7 @@ from .preprocessing import Preprocessing, data_digest
 TASKS = ("binary", "regression", "multiclass")
 # Beyond this the squares of a few million entries add up to an infinity.
 LARGEST = 1e150
+SMALLEST = 1e-150
 # Known before any row is seen: pixels of the digits are whole numbers from 0 to 16.
 _KNOWN_RANGE = {"digits": 16.0}
 
@@ -196,6 +197,13 @@ def _refuse_entries(raw: Float[np.ndarray, "n d"], columns: tuple[str, ...]) -> 
         if wrong.any():
             i, j = (int(k) for k in np.argwhere(wrong)[0])
             raise InvalidInputError(f"column {columns[j]!r}, row {i + 1}", float(raw[i, j]), accepted, fix)
+    # The squares of smaller numbers are no float64 numbers any more.
+    sizes = np.abs(raw).max(axis=0, initial=0.0)
+    for j in np.flatnonzero((sizes > 0) & (sizes < SMALLEST)):
+        raise InvalidInputError(
+            f"column {columns[j]!r}", f"numbers up to {sizes[j]:.3g} in size", f"a column with a number above {SMALLEST:g} in size",
+            "Rescale the column.",
+        )  # fmt: skip
 
 
 def default_preprocessing(dataset: Dataset, *, statistics: bool = True) -> Preprocessing:

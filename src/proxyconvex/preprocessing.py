@@ -100,8 +100,9 @@ class Preprocessing:
             if not np.all(spread > 0):
                 where = self.kept_columns[int(np.flatnonzero(~(spread > 0))[0])]
                 raise InvalidInputError(
-                    "kept_columns", where, "columns that vary, when scale='column'", "Drop it."
-                )
+                    f"feature {where} (counted from 0)", "no spread that float64 can hold", "columns that vary, when scale='column'",
+                    "Leave it out of kept_columns, or rescale it.",
+                )  # fmt: skip
             out = out / spread
         return out
 

@@ -172,7 +172,12 @@ def maxima(neuron: Neuron, alpha: float, tail: float, radius: float) -> np.ndarr
     return found
 
 
-def _t3r(neuron: Neuron, params: dict[str, Any]) -> Numbers:
+def promise(neuron: Neuron, params: dict[str, Any]) -> Numbers:
+    """The numbers of T3r; as good as the enclosures of ``neuron.link``.
+
+    Raises:
+        CheckError: if a parameter is out of range or the level overflows.
+    """
     for name in ("T", "eta", "alpha"):
         if not (np.isfinite(params[name]) and params[name] > 0):
             raise CheckError(STEP, f"the parameter {name} = {params[name]!r} is not a positive number")
@@ -229,7 +234,7 @@ def derive(
     """
     if theorem != "T3r":
         raise CheckError(STEP, f"no theorem {theorem} for this family; there is T3r")
-    return _t3r(neuron_of(x, y, w0, activation, comparator), params)
+    return promise(neuron_of(x, y, w0, activation, comparator), params)
 
 
 def neuron_of(

@@ -210,6 +210,18 @@ def test_ctrl_c_keeps_what_was_done_and_resume_gives_the_same_bytes(tmp_path, ma
     assert not list(tmp_path.glob(".*"))
 
 
+def test_resume_refuses_a_damaged_checkpoint(tmp_path):
+    problem, w0 = neuron()
+    path = tmp_path / "c.npz"
+    train(problem, w0, SGD4, checkpoint=path)
+    whole = path.read_bytes()
+    for damaged in (b"", b"junk", whole[: len(whole) // 2]):
+        path.write_bytes(damaged)
+        with pytest.raises(InvalidInputError, match="It is damaged or no checkpoint"):
+            train(problem, w0, SGD4, checkpoint=path, resume=True)
+        assert path.read_bytes() == damaged
+
+
 def test_resume_refuses_the_checkpoint_of_another_run(tmp_path):
     problem, w0 = neuron()
     path = tmp_path / "c.npz"

@@ -246,8 +246,13 @@ def test_kernels_equal_products_of_jacobians(loss, outputs, phi):
     assert tangent_kernels.layerwise(features, only=[1]) == pytest.approx(last, rel=1e-10, abs=1e-11)
     weights = np.random.default_rng(5).standard_normal((9, outputs))
     mixed = np.einsum("nc,ncp->np", weights, jacobian)
-    got = tangent_kernels.blockwise(jax_outputs(network), w, x, weights, memory=16 * w.size * 4)
-    assert got == pytest.approx(mixed @ mixed.T, rel=1e-9, abs=1e-10)
+    # 9 rows: one block, blocks of one row, of two, and blocks and pieces that do not divide 9.
+    for fitting, sizes in ((4, (1, 1)), (5, (2, 1)), (8, (5, 1)), (11, (5, 1)), (36, (9, 3)), (240, (9, 9))):
+        memory = 8 * w.size * fitting
+        assert tangent_kernels.block_sizes(9, w.size, memory) == sizes
+        got = tangent_kernels.blockwise(jax_outputs(network), w, x, weights, memory)
+        assert got == pytest.approx(mixed @ mixed.T, rel=1e-9, abs=1e-10)
+        assert (got == got.T).all()
     direction = np.random.default_rng(6).standard_normal(w.size)
     assert features.directional(network.layers(direction, 3)) == pytest.approx(
         jacobian @ direction, rel=1e-10, abs=1e-11
@@ -256,6 +261,37 @@ def test_kernels_equal_products_of_jacobians(loss, outputs, phi):
         np.einsum("nc,ncp->p", weights, jacobian), rel=1e-9, abs=1e-10
     )
     assert features.gradient_norms() == pytest.approx(np.linalg.norm(jacobian, axis=2))
+
+
+def test_blocks_and_passing_pieces_that_do_not_divide_the_rows():
+    """A model with several leaves, images as inputs and three outputs, against the Jacobian of the whole."""
+    rng = np.random.default_rng(3)
+    params = {"a": rng.standard_normal((4, 6)), "b": (rng.standard_normal(6), rng.standard_normal((6, 3)))}
+    x, weights = rng.standard_normal((47, 2, 2)), rng.standard_normal((47, 3))
+    size = 4 * 6 + 6 + 18
+
+    def apply(p, x):
+        return jnp.sin(x.reshape(len(x), -1) @ p["a"] + p["b"][0]) @ p["b"][1]
+
+    with jax.enable_x64(True):
+        whole = jax.jacrev(lambda p: jnp.sum(apply(p, x) * weights, 1))(params)
+    jacobian = np.concatenate([np.asarray(a).reshape(47, -1) for a in jax.tree.leaves(whole)], axis=1)
+    for fitting, sizes in ((27, (16, 2)), (30, (24, 2)), (36, (24, 3)), (48, (24, 4))):
+        seen = []
+        memory = 8 * size * fitting
+        assert tangent_kernels.block_sizes(47, size, memory) == sizes
+        got = tangent_kernels.blockwise(apply, params, x, weights, memory, lambda *a: seen.append(a))
+        assert got == pytest.approx(jacobian @ jacobian.T, rel=1e-10, abs=1e-10)
+        done = [a for a, _ in seen]
+        assert seen[-1] == (47 * 47, 47 * 47) and done == sorted(set(done))
+
+
+def test_rows_kept_and_passing_fit_the_memory():
+    for n, p, fitting in itertools.product((1, 2, 7, 100, 2000), (1, 3, 1000), (4, 5, 12, 13, 77, 4000)):
+        kept, piece = tangent_kernels.block_sizes(n, p, 8 * p * fitting + 8 * p - 1)
+        assert 1 <= piece <= kept <= n
+        assert kept + 3 * piece <= fitting or kept == n == piece
+        assert kept == n or kept + 3 * piece > fitting / 2  # no more passes than about twice the least
 
 
 def test_effective_margins_are_the_least_value_of_the_bracket():

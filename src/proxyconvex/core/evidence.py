@@ -27,7 +27,7 @@ class Evidence(enum.IntEnum):
 
 
 _SENTENCES = {
-    Evidence.ASSUMED: "taken on trust; nothing was checked",
+    Evidence.ASSUMED: "taken on trust; not proved",
     Evidence.SAMPLED: "no violation was found at the points tried, which proves nothing about others",
     Evidence.ON_TRACE: "true at every point this run visited; says nothing about another run",
     Evidence.DECIDED: "decided for the whole region by a solver whose answer cannot be checked again",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+import zipfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -273,8 +274,14 @@ class _Session:
         self.saved_at, self.save_cost = time.monotonic(), time.monotonic() - now
 
     def _restore(self, path: Path, key: str) -> None:
-        with np.load(path, allow_pickle=False) as file:
-            a = {k: file[k] for k in file.files}
+        try:
+            with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+                a = {k: file[k] for k in file.files}
+        except (OSError, EOFError, ValueError, AttributeError, zipfile.BadZipFile) as error:
+            raise InvalidInputError(
+                "checkpoint", str(path), "a checkpoint that can be read",
+                f"It is damaged or no checkpoint ({type(error).__name__}). Remove it to start from the beginning.",
+            ) from error  # fmt: skip
         if str(a.get("format")) != CHECKPOINT or str(a.get("key")) != key:
             raise InvalidInputError(
                 "checkpoint", str(path), "a checkpoint of this very run (data, weights, method, seed, chunk, records)",

@@ -152,3 +152,7 @@ class Family(abc.ABC):
     def certificate_fields(self) -> dict[str, Any]:
         """Exactly the fields a certificate stores under ``family``; the description itself by default."""
         return self.describe()
+
+    def certificate_obstacle(self) -> str:
+        """Why no certificate can state this architecture, in a sentence; empty where one can."""
+        return ""

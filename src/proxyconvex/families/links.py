@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ class Link:
         beta: sharpness ``> 0`` of the smooth ones.
         function: the activation of a ``custom`` link, a JAX function of an array, applied entrywise.
         declared: its Lipschitz constant.
+        curvature: for a ``custom`` link, a declared H with ``|s'(t) - s'(u)| <= H |t - u|``, or None.
+        label: what to call a ``custom`` link.
         range_slope: for a ``custom`` link: ``(lo, hi) -> `` a lower bound on its slope there, ``>= 0``.
     """
 
@@ -42,6 +45,8 @@ class Link:
     function: Callable[[Any], Any] | None = None
     declared: float | None = None
     range_slope: Callable[[float, float], float] | None = None
+    curvature: float | None = None
+    label: str = ""
 
     def __post_init__(self) -> None:
         if self.name not in (*LINKS, "custom"):
@@ -59,6 +64,10 @@ class Link:
                 raise InvalidInputError(
                     "lipschitz", self.declared, "a finite number > 0", "Declare L with s' <= L."
                 )
+            if self.curvature is not None and not (math.isfinite(self.curvature) and self.curvature >= 0):
+                raise InvalidInputError(
+                    "curvature", self.curvature, "a finite number >= 0, or None where it is not known"
+                )
 
     @classmethod
     def custom(
@@ -66,6 +75,9 @@ class Link:
         function: Callable[[Any], Any],
         lipschitz: float,
         gamma: float | Callable[[float, float], float] = 0.0,
+        *,
+        curvature: float | None = None,
+        label: str | None = None,
     ) -> Link:
         """Any nondecreasing activation with a declared Lipschitz constant.
 
@@ -73,12 +85,29 @@ class Link:
             function: a JAX function of an array, applied entrywise; nondecreasing.
             lipschitz: L with ``0 <= s' <= L`` everywhere; taken on trust (evidence ASSUMED).
             gamma: a lower bound on s': a number, or a function ``(lo, hi) -> gamma`` for the slope on ``[lo, hi]``.
+            curvature: H with ``|s'(t) - s'(u)| <= H |t - u|`` everywhere (a bound on ``|s''|``), taken on trust; a promise is much
+                tighter with it. None for an activation with kinks, or where it is not known.
+            label: what to call it in reports; the name of the function by default.
 
         Raises:
-            InvalidInputError: if the constant is not a finite number > 0.
+            InvalidInputError: if a constant is not a finite number of its sign.
         """
-        bound = gamma if callable(gamma) else (lambda lo, hi: float(gamma))
-        return cls("custom", function=function, declared=lipschitz, range_slope=bound)
+        if not callable(gamma):
+            if not (math.isfinite(gamma) and gamma >= 0):
+                raise InvalidInputError(
+                    "gamma", gamma, "a finite number >= 0, or a function (lo, hi) -> gamma"
+                )
+            least = float(gamma)
+        bound = gamma if callable(gamma) else (lambda lo, hi: least)
+        name = label or getattr(function, "__name__", type(function).__name__)
+        return cls(
+            "custom",
+            function=function,
+            declared=lipschitz,
+            range_slope=bound,
+            curvature=curvature,
+            label=name,
+        )
 
     @property
     def lipschitz(self) -> float:
@@ -118,8 +147,7 @@ class Link:
         if self.name == "softplus":
             return np.logaddexp(0.0, self.beta * t) / self.beta
         if self.function is not None:
-            with jax.enable_x64(True):
-                return np.asarray(self.function(jnp.asarray(t)))
+            return _evaluated(self.function, t)[0]
         return np.where(t > 0, t, self.slope * t)
 
     def derivative(self, t: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
@@ -133,10 +161,26 @@ class Link:
             e = np.exp(-np.abs(self.beta * t))
             return np.where(t >= 0, 1.0, e) / (1 + e)
         if self.function is not None:
-            with jax.enable_x64(True):
-                return np.asarray(self.value_and_slope(jnp.asarray(t))[1])
+            return _evaluated(self.function, t)[1]
         return np.where(t > 0, 1.0, self.slope)
 
     def describe(self) -> dict[str, Any]:
-        """The certificate's fields."""
-        return {"name": self.name, "slope": float(self.slope), "beta": float(self.beta)}
+        """The certificate's fields; of a ``custom`` link, which no certificate has, what was declared."""
+        fields: dict[str, Any] = {"name": self.name, "slope": float(self.slope), "beta": float(self.beta)}
+        if self.name == "custom":
+            fields |= {"function": self.label, "lipschitz": self.lipschitz, "curvature": self.curvature}
+        return fields
+
+
+@functools.lru_cache(maxsize=16)
+def _compiled(function: Callable[[Any], Any]) -> Callable[[Any], tuple[Any, Any]]:
+    return jax.jit(lambda t: (function(t), jax.grad(lambda u: jnp.sum(function(u)))(t)))
+
+
+def _evaluated(function: Callable[[Any], Any], t: Float[np.ndarray, "..."]) -> tuple[np.ndarray, np.ndarray]:
+    """Values and slopes of a user's activation in float64, on arrays padded to a power of two (few sizes to compile for)."""
+    flat = np.zeros(1 << max(4, (t.size - 1).bit_length()))
+    flat[: t.size] = t.ravel()
+    with jax.enable_x64(True):
+        value, slope = _compiled(function)(jnp.asarray(flat))
+    return tuple(np.asarray(a, np.float64)[: t.size].reshape(t.shape) for a in (value, slope))  # type: ignore[return-value]

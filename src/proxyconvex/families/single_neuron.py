@@ -317,6 +317,15 @@ class SingleNeuron(Family):
 
         return size, float(np.mean(r * r)), float(np.mean(np.abs(r))), least
 
+    def certificate_obstacle(self) -> str:
+        """A function of the user's is nothing the independent checker can enclose."""
+        if self.activation.name != "custom":
+            return ""
+        return (
+            f"the activation {self.activation.label} is a function of yours with declared constants, which the independent checker can "
+            "neither read nor prove; the named activations have certificates."
+        )
+
     def describe(self) -> dict[str, Any]:
         """The certificate's ``family`` fields."""
         return {

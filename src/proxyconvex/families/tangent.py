@@ -121,7 +121,7 @@ class Tangent:
         x: inputs, first axis of length n.
         y: targets, shape (n,): -1 and +1 (logistic), class numbers 0..C-1 (cross-entropy), numbers (squared).
         loss: ``"logistic"``, ``"squared"`` (``(q - y)^2 / 2``) or ``"cross-entropy"``.
-        memory: bytes that blocks of Jacobian rows may take.
+        memory: bytes that rows of the Jacobian may take at one time; at least four rows.
 
     Example:
         >>> import jax.numpy as jnp, numpy as np
@@ -239,15 +239,21 @@ class Tangent:
 
     # --- U2 and U3 -----------------------------------------------------------------------------------------------
 
-    def gram(self, w: Any, weights: np.ndarray | None = None) -> Float[np.ndarray, "n n"]:
+    def gram(
+        self,
+        w: Any,
+        weights: np.ndarray | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Float[np.ndarray, "n n"]:
         """Gram matrix of the tangent features at ``w``, in blocks that fit the memory limit.
 
         Args:
             w: parameters.
             weights: which combination of outputs to differentiate, shape (n, C).
+            progress: called after every piece of rows with the entries of the matrix that are done and their number.
         """
         return tangent_kernels.blockwise(
-            lambda p, x: self._apply(p, x), self.flatten(w), self._x, weights, self.memory
+            lambda p, x: self._apply(p, x), self.flatten(w), self._x, weights, self.memory, progress
         )
 
     def margin(self, w: Any, penalty: float | None = None) -> TangentMargin:

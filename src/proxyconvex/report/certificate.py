@@ -63,7 +63,12 @@ def certifiable(plan: Plan) -> bool:
     sampling = plan.method.sampling if isinstance(plan.method, SGD) else None
     known = (plan.family.name, plan.guarantee.theorem, sampling) in CLAIMS
     # Without parameters of the theorem nothing was proved (a plan may say just that).
-    return known and not plan.conditional and bool(plan.theorem_params)
+    return (
+        known
+        and not plan.conditional
+        and bool(plan.theorem_params)
+        and not plan.family.certificate_obstacle()
+    )
 
 
 def no_certificate(plan: Plan) -> str | None:
@@ -75,6 +80,8 @@ def no_certificate(plan: Plan) -> str | None:
             "There is no certificate file: before a run this promise assumes what only the run can show, and after it the conclusion is about "
             "that run alone. The distance of the comparator from the start is all that is certified."
         )
+    if obstacle := plan.family.certificate_obstacle():
+        return f"There is no certificate file: {obstacle}"
     if not plan.theorem_params:
         return "There is no certificate file: nothing was proved about this network."
     return "There is no certificate file: the independent checker does not know this theorem for this family and method."
@@ -84,6 +91,13 @@ def certificate_document(plan: Plan) -> dict[str, Any]:
     """The certificate of a plan with Python floats, before it is encoded and sealed."""
     from .. import __version__
 
+    if obstacle := plan.family.certificate_obstacle():
+        raise InvalidInputError(
+            "plan",
+            f"{plan.family.name} on {plan.dataset.name}",
+            "a plan with a certificate",
+            f"No file: {obstacle}",
+        )
     n, d = plan.dataset.raw.shape
     family, method = plan.family.certificate_fields(), method_fields(plan.method, plan.seed)
     claim = _claim_of(family["name"], plan.guarantee.theorem, method["sampling"])

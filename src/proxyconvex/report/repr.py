@@ -84,7 +84,7 @@ def _measured(audit: Audit, *, plain: bool) -> str:
     _, value, is_error = compared(audit)
     label, _, _ = describe_quantity(audit.plan.guarantee.quantity)
     text = f"{label} {quantity_value(value, is_error, plain=plain)}"
-    if not is_error:
+    if not is_error and audit.plan.dataset.task != "regression":
         text += f", error {percent(audit.measured.get('error'), plain=plain)}"
     return text + (f" ({len(audit.runs)} runs)" if len(audit.runs) > 1 else "")
 

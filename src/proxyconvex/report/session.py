@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
-from ..synthesis.execute import run, run_seeds
+from ..core.errors import InvalidInputError
+from ..synthesis.execute import require_seeds, run, run_seeds
 from ..synthesis.plan_types import Plan
 from .audit import Audit, audit
-from .certificate import certifiable, write_certificate
+from .certificate import CERTIFICATE, certifiable, write_certificate
 from .html import write_report
 from .summary import summary
 
@@ -16,9 +18,36 @@ from .summary import summary
 def write_promise(plan: Plan, folder: Path) -> Path:
     """The certificate, or ``promise.json`` for a promise that the independent checker cannot state (a conditional one)."""
     if certifiable(plan):
-        return write_certificate(plan, folder)
+        path = write_certificate(plan, folder)
+        (folder / "promise.json").unlink(missing_ok=True)
+        return path
+    # A certificate of an earlier plan must not lie beside a promise that has none.
+    (folder / CERTIFICATE).unlink(missing_ok=True)
     path = folder / "promise.json"
     path.write_text(json.dumps(summary(plan), indent=1, allow_nan=False) + "\n")
+    return path
+
+
+OUTCOME = ("trace.npz", "audit.json", "report.html")
+"""Files about what happened: those of an earlier run are removed before another one starts."""
+
+
+def output_folder(folder: str | Path) -> Path:
+    """The folder, created if needed.
+
+    Raises:
+        InvalidInputError: if it cannot be made or written to.
+    """
+    path = Path(folder)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        writable = os.access(path, os.W_OK)
+    except OSError as error:
+        raise InvalidInputError(
+            "out", str(folder), "a folder that can be created", f"{error.strerror or error}."
+        ) from error
+    if not writable:
+        raise InvalidInputError("out", str(folder), "a folder that can be written to", "Choose another one.")
     return path
 
 
@@ -46,11 +75,23 @@ def audit_folder(
 
     Returns:
         The audit.
+
+    Raises:
+        InvalidInputError: for a folder that cannot be written, several runs without randomness, or a checkpoint of another run.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_promise(plan, folder)
-    trace = run(plan, progress=progress, checkpoint=folder / "checkpoint.npz", resume=resume)
+    if runs > 1:
+        require_seeds(plan, runs)
+    folder = output_folder(folder)
+    checkpoint = folder / "checkpoint.npz"
+    # Of a run that is continued the promise is on disk; if the checkpoint turns out to be another run's, nothing is touched.
+    continued = resume and checkpoint.exists()
+    if not continued:
+        write_promise(plan, folder)
+        for name in OUTCOME:
+            (folder / name).unlink(missing_ok=True)
+    trace = run(plan, progress=progress, checkpoint=checkpoint, resume=resume)
+    if continued:
+        write_promise(plan, folder)
     others = run_seeds(plan, [plan.seed + i for i in range(1, runs)], progress=progress) if runs > 1 else []
     trace.save(folder / "trace.npz")
     result = audit(plan, trace, *others, command=command)

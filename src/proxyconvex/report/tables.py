@@ -49,7 +49,7 @@ def run_rows(audit: Audit) -> list[dict[str, str]]:
     if len(audit.runs) < 2:
         return []
     _, name, _ = series.describe_quantity(audit.plan.guarantee.quantity)
-    is_error = name == "error"
+    is_error, numeric = name == "error", audit.plan.dataset.task == "regression"
     out = []
     for trace in audit.runs:
         value = series.reduced(trace, audit.plan.guarantee.quantity)
@@ -58,7 +58,7 @@ def run_rows(audit: Audit) -> list[dict[str, str]]:
             {
                 "run": str(trace.seed),
                 "value": quantity_value(value, is_error),
-                "error": percent(error[-1] if len(error) else math.nan),
+                "error": "–" if numeric else percent(error[-1] if len(error) else math.nan),
                 "steps": number(int(trace.steps_done)),
             }
         )

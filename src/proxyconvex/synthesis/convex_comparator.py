@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
+from ..core.errors import InvalidInputError
+
 if TYPE_CHECKING:
     import cvxpy as cp
 
@@ -82,7 +84,7 @@ def error_form(rows: Rows, growth: float, steps: int, quick: bool = False) -> So
     def evaluate(u: Any, theta: Any) -> float:
         return error_form_value(rows, growth, steps, u, max(float(theta), 1e-9))
 
-    (u, theta), value = _solve(build, evaluate, quick)
+    (u, theta), value = _solved(build, evaluate, quick)
     return Solution(u, max(float(theta), 1e-9), value)
 
 
@@ -115,7 +117,7 @@ def update_form(rows: Rows, growth: float, steps: int, quick: bool = False) -> S
         charge = np.maximum(1 + theta / 2 - rows.unit_margins(u), 0.0)
         return float(charge.mean() + weight * (u @ u) / theta)
 
-    (u, theta), value = _solve(build, evaluate, quick)
+    (u, theta), value = _solved(build, evaluate, quick)
     return Solution(u, max(float(theta), 1e-9), value)
 
 
@@ -153,7 +155,7 @@ def count_form(rows: Rows, radius: float, steps: int) -> Solution:
         q = rows.unit_margins(u) - pace * float(np.linalg.norm(u))
         return float(np.maximum(np.maximum(1 - q / 2, 1 - q), 0.0).mean())
 
-    (u,), value = _solve(build, evaluate, False)
+    (u,), value = _solved(build, evaluate, False)
     return Solution(u, 0.0, value)
 
 
@@ -196,7 +198,7 @@ def gradient_form(rows: Rows, gradient: float) -> Solution:
         q = rows.unit_margins(u)
         return float(np.maximum(np.maximum(1 - q, 1 - 2 * q), 0.0).mean() + weight * np.linalg.norm(u))
 
-    (u,), value = _solve(build, evaluate, False)
+    (u,), value = _solved(build, evaluate, False)
     return Solution(u, 0.0, value)
 
 
@@ -214,6 +216,21 @@ def _margins(rows: Rows, u: cp.Variable) -> tuple[Any, Any, list[Any]]:
         return s, s, constraints
     q = cp.Variable(len(rows.z))
     return s, q, [*constraints, q <= s, q <= s / rows.slope]
+
+
+def _solved(build: Any, evaluate: Any, quick: bool) -> Any:
+    """`_solve` where there is a point, namely zero.
+
+    Raises:
+        InvalidInputError: if the solver finds none: numbers beyond its reach.
+    """
+    found = _solve(build, evaluate, quick)
+    if found is None:
+        raise InvalidInputError(
+            "settings", "numbers beyond the reach of the convex solver", "a leak, sharpness and features of ordinary size",
+            "Choose a larger --slope (0.5), a smaller --beta, or rescale the data.",
+        )  # fmt: skip
+    return found
 
 
 def _solve(build: Any, evaluate: Any, quick: bool) -> Any:

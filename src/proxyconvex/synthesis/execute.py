@@ -56,11 +56,24 @@ def run_seeds(plan: Plan, seeds: Sequence[int], *, progress: bool = False) -> li
     Raises:
         InvalidInputError: for full-batch descent, which has no sampling seed.
     """
+    require_seeds(plan, len(seeds) + 1)
+    return train_many(plan.problem(), plan.initial, plan.method, seeds=list(seeds), progress=progress)
+
+
+def require_seeds(plan: Plan, runs: int) -> None:
+    """Refuse several runs of a method without randomness.
+
+    Args:
+        plan: the plan.
+        runs: number of runs asked for.
+
+    Raises:
+        InvalidInputError: for full-batch descent, which has no sampling seed.
+    """
     if isinstance(plan.method, GradientDescent):
         raise InvalidInputError(
-            "seeds",
-            list(seeds),
+            "runs",
+            runs,
             "one run, because full-batch gradient descent has no randomness after initialisation",
             "Plan again with another --seed to change the initial weights.",
         )
-    return train_many(plan.problem(), plan.initial, plan.method, seeds=list(seeds), progress=progress)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 from scipy.optimize import minimize
 
+from ..core.errors import InvalidInputError
 from ..families.links import Link
 
 GRID, FINE = 65, 17
@@ -78,6 +80,9 @@ class Promise:
 
     The maximum over a row's interval is taken on a grid and then on a finer one around the best point. Its gradient is
     that of the term at the maximiser (envelope theorem); the interval moves with v, so that maxima at its ends count too.
+
+    Of an activation without a declared curvature only the least and largest slope are known between the points: each term then
+    takes the worse of the two, and the gradient says nothing.
     """
 
     def __init__(self, rows: Rows) -> None:
@@ -114,8 +119,19 @@ class Promise:
         return value, np.concatenate([gradient / alpha, [by_alpha, by_eta]])
 
     def _terms(self, b: np.ndarray, a: np.ndarray, alpha: float, eta: float) -> np.ndarray:
+        link = self.rows.link
+        if slopes_only(link):
+            r = link.numpy(a) - self.rows.y[:, None]
+            pull, most = r * (a - b[:, None]), link.lipschitz
+            least = np.where(pull >= 0, link.least_slope(float(a.min()), float(a.max())), most)
+            return alpha * r**2 + eta * self.top / 2 * (r * most) ** 2 - least * pull
         r, slope = self.rows.link.numpy(a) - self.rows.y[:, None], self.rows.link.derivative(a)
         return alpha * r**2 + eta * self.top / 2 * (r * slope) ** 2 - slope * r * (a - b[:, None])
+
+
+def slopes_only(link: Link) -> bool:
+    """Whether nothing but bounds on the slope is known of an activation between two points."""
+    return link.name == "custom" and link.curvature is None
 
 
 def best_constants(v: Float[np.ndarray, " d"], function: Promise) -> tuple[float, np.ndarray]:
@@ -125,7 +141,7 @@ def best_constants(v: Float[np.ndarray, " d"], function: Promise) -> tuple[float
         for eta in (0.003, 0.03, 0.3, 3.0):
             point = np.append(v, [math.log(alpha), math.log(eta / function.top)])
             tries.append((float(function(point)[0]), point))
-    return min(tries, key=lambda t: t[0])
+    return min(tries, key=lambda t: t[0] if np.isfinite(t[0]) else math.inf)
 
 
 def choose(rows: Rows, seed: int = 0, polish: int = 2, rounds: int = 150) -> Choice:
@@ -138,8 +154,28 @@ def choose(rows: Rows, seed: int = 0, polish: int = 2, rounds: int = 150) -> Cho
         rounds: iterations of that descent.
     """
     function = Promise(rows)
-    found = sorted((best_constants(v, function) for v in fits(rows, seed)), key=lambda t: t[0])
+    # What a user's activation makes of far points may overflow; those points then count as bad ones.
+    with np.errstate(over="ignore", invalid="ignore") if rows.link.name == "custom" else nullcontext():
+        return _choose(rows, function, seed, polish, rounds)
+
+
+def _choose(rows: Rows, function: Promise, seed: int, polish: int, rounds: int) -> Choice:
+    def value_of(t: tuple[float, np.ndarray]) -> float:
+        return t[0] if np.isfinite(t[0]) and np.isfinite(t[1]).all() else math.inf
+
+    found = sorted((best_constants(v, function) for v in fits(rows, seed)), key=value_of)
     best = found[0]
+    if not np.isfinite(value_of(best)):
+        raise InvalidInputError(
+            "activation",
+            rows.link.label or rows.link.name,
+            "an activation that is finite where the data take it",
+        )
+    if slopes_only(rows.link):
+        v, start, size = best[1][:-2], best[1][-2:], math.log(function.top)
+        box = ((math.log(1e-4), 0.0), (math.log(1e-4) - size, math.log(10.0) - size))
+        end = minimize(lambda q: function(np.append(v, q))[0], start, method="Nelder-Mead", bounds=box)
+        best, polish = min(best, (float(end.fun), np.append(v, end.x)), key=value_of), 0
     for _, point in found[:polish]:
         end = minimize(function, point, jac=True, method="L-BFGS-B", options={"maxiter": rounds})
         if np.isfinite(end.fun) and float(end.fun) < best[0]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import inspect
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ..core.errors import InvalidInputError
 from ..data import TASKS, Dataset, load, require_task
@@ -111,15 +114,70 @@ def plan(
         else load(str(data), target, drop_constant=drop_constant, drop_missing=drop_missing, tasks=wanted)
     )
     require_task(dataset, family, accepts)
-    if budget is not None and "steps" not in settings:
-        settings["steps"] = steps_within(budget, make(dataset, **settings))
-    return make(dataset, **settings)
+    steps = settings.get("steps")
+    if isinstance(steps, int) and steps > MOST_ASKED:
+        raise InvalidInputError(
+            "steps",
+            steps,
+            f"at most {MOST_ASKED:.0e} steps",
+            "A run of so many would take longer than a life.",
+        )
+    with in_range(settings):
+        if budget is not None and "steps" not in settings:
+            settings["steps"] = steps_within(budget, make(dataset, **settings))
+        return beside_the_larger_class(make(dataset, **settings))
+
+
+@contextlib.contextmanager
+def in_range(settings: dict[str, Any]) -> Iterator[None]:
+    """Turn overflow, lack of memory and a solver that gives up into one refusal that names the settings.
+
+    Every planner is meant for numbers of ordinary size; what 1e-300 or 10^12 neurons break first differs between them.
+    """
+    try:
+        yield
+    except InvalidInputError:
+        raise
+    except Exception as error:
+        solver = type(error).__module__.startswith("cvxpy")
+        if not (solver or isinstance(error, ArithmeticError | MemoryError | np.linalg.LinAlgError)):
+            raise
+        given = ", ".join(f"{k}={v!r}" for k, v in settings.items() if k not in ("progress", "preprocessing"))
+        why = "The numbers leave the range in which the planner can compute"
+        if isinstance(error, MemoryError):
+            why = "A network of this size does not fit in memory"
+        raise InvalidInputError(
+            "settings", given or "the defaults", "settings and data of ordinary size",
+            f"{why} ({type(error).__name__}). Choose a setting of another size, or rescale the data.",
+        ) from error  # fmt: skip
+
+
+def beside_the_larger_class(made: Plan) -> Plan:
+    """The plan, with a note where one constant answer makes no more errors on these rows than are promised."""
+    bound, data = made.guarantee.error_bound, made.dataset
+    if data.task == "regression" or bound is None or made.guarantee.vacuous:
+        return made
+    values, counts = np.unique(data.targets, return_counts=True)
+    share = 1 - float(counts.max()) / len(data.targets)
+    if bound < share:
+        return made
+    index = (
+        int(np.searchsorted((-1.0, 1.0), values[counts.argmax()]))
+        if data.task == "binary"
+        else int(values[counts.argmax()])
+    )
+    note = (
+        f"Always answering {data.labels[index]!r} is wrong on {share:.3%} of these rows, no more than the error promised here: "
+        "the promise says nothing about the smaller classes."
+    )
+    return replace(made, notes=(*made.notes, note))
 
 
 # A run can only be timed; half of the budget is left for planning, compilation, checking and the report.
 TRAINING_SHARE = 0.5
 TIMED_STEPS = 5_000
 MOST_STEPS = 100_000_000
+MOST_ASKED = 10**15
 
 
 def steps_within(seconds: float, plan: Plan) -> int:

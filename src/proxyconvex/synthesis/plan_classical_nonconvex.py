@@ -32,6 +32,8 @@ LEFT = 1e-6
 MOST_STEPS = 1_000_000
 MEASUREMENTS = 200
 """Gaussian measurements per entry of the signal, to begin with; more where these certify nothing."""
+MOST_NUMBERS = 10_000_000
+"""Entries of the largest matrix that is planned with: a run of more is not one for a desktop computer."""
 SHARE = 0.1
 """Radius of the ball of a linear network over the norm of its second layer, where the planner chooses the scale."""
 
@@ -170,6 +172,10 @@ def plan_phase_retrieval(dataset: Dataset, options: Options) -> Plan:
     signal, d = rows[row], rows.shape[1]
     _refuse_wide("phase-retrieval", d)
     count = options.measurements or MEASUREMENTS * d
+    if options.measurements is not None and not 2 <= count <= MOST_NUMBERS // d:
+        raise InvalidInputError(
+            "measurements", count, f"2 to {MOST_NUMBERS // d:,} for {d} features", "Leave --measurements out for the planner's choice."
+        )  # fmt: skip
     for _ in range(1 if options.measurements else 3):
         pieces = _measured(dataset, signal, row, count, options)
         fixed = _moment_parameters(pieces)
@@ -228,6 +234,10 @@ def plan_linear_network(dataset: Dataset, options: Options) -> Plan:
         )  # fmt: skip
     theta = np.linalg.lstsq(x, y, rcond=None)[0]
     gap = float(np.mean(y**2) - np.mean((x @ theta - y) ** 2)) / 2 * (1 + 1e-9) + 1e-15
+    if options.width is not None and options.width > MOST_NUMBERS // x.shape[1]:
+        raise InvalidInputError(
+            "width", options.width, f"at most {MOST_NUMBERS // x.shape[1]:,} for {x.shape[1]} features", "Try --width 16."
+        )  # fmt: skip
     base = LinearNetwork(1.0, options.seed, 16 if options.width is None else options.width)
     unit = float(np.linalg.norm(base.initial(x.shape[1])[:, -1]))
     needed = 8 * gap / low

@@ -23,7 +23,8 @@ from ..data import Dataset, Preprocessing, default_preprocessing
 from ..families.links import LINKS, Link
 from ..families.single_neuron import SingleNeuron
 from .choose_preprocessing import cheapest
-from .neuron_comparator import Choice, Rows, choose
+from .neuron_comparator import Choice, Rows, choose, slopes_only
+from .neuron_declared import Declared, check_function
 from .plan_types import Plan
 from .promise import certified_plan
 
@@ -51,9 +52,9 @@ def best_preprocessing(dataset: Dataset, family: SingleNeuron, steps: int) -> Pr
 def plan_single_neuron(
     dataset: Dataset,
     *,
-    activation: str | None = None,
+    activation: str | Link | None = None,
     slope: float | None = None,
-    beta: float = 1.0,
+    beta: float | None = None,
     method: str = "gd",
     steps: int = 200_000,
     init_scale: float | None = None,
@@ -66,9 +67,11 @@ def plan_single_neuron(
     Args:
         dataset: rows and targets: numbers, or two classes (targets -1 and +1).
         activation: ``sigmoid``, ``tanh``, ``softplus``, ``leaky-relu`` or ``relu``; by default sigmoid for numbers (files and
-            built-in sets have them scaled to [0, 1]) and tanh for two classes.
+            built-in sets have them scaled to [0, 1]) and tanh for two classes. Or a `Link`, for example a function of your own with
+            declared constants (`Link.custom`): they are tried on the range of the data, what rests on them is ASSUMED, and there
+            is no certificate.
         slope: the leak c of leaky-relu, 0.5 by default.
-        beta: sharpness of the smooth activations.
+        beta: sharpness of the smooth activations, 1 by default.
         method: ``"gd"`` (full batch).
         steps: number of steps T.
         init_scale: standard deviation of the initial weights; 0 by default, and 0.1 for relu, whose gradient is zero at the
@@ -90,28 +93,30 @@ def plan_single_neuron(
         )
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise InvalidInputError("steps", steps, "a whole number >= 1", "Pass e.g. --steps 200000.")
-    name = activation or ("tanh" if dataset.task == "binary" else "sigmoid")
-    if name not in LINKS:
-        raise InvalidInputError(
-            "activation", name, ", ".join(LINKS), "One neuron has a nondecreasing activation."
-        )
-    leak = (0.5 if slope is None else slope) if name == "leaky-relu" else (slope or 0.0)
-    scale = (0.1 if name == "relu" else 0.0) if init_scale is None else init_scale
-    family = SingleNeuron(Link(name, leak, beta), scale, seed)
+    link = _link(dataset, activation, slope, beta)
+    scale = (0.1 if link.name == "relu" else 0.0) if init_scale is None else init_scale
+    family = SingleNeuron(link, scale, seed)
     preprocessing = preprocessing or best_preprocessing(dataset, family, steps)
     features = preprocessing.apply(dataset.raw)
     initial = family.initial(features.shape[1])
     chosen = choose(Rows(features, dataset.targets, initial[0], family.activation, steps))
     params = {"T": steps, "eta": chosen.eta, "alpha": chosen.alpha}
     comparator = chosen.v[None]
-    described = family.activation.describe()
+    declared = None
     try:
-        derived = checker.derive("T3r", features, dataset.targets, initial, described, comparator, params)
+        if link.name == "custom":
+            declared = Declared.of(link, features, initial, comparator)
+            neuron = checker.Neuron(features, dataset.targets, initial, comparator, declared)  # type: ignore[arg-type]
+            derived = checker.promise(neuron, params)
+        else:
+            derived = checker.derive(
+                "T3r", features, dataset.targets, initial, link.describe(), comparator, params
+            )
     except CheckError as error:
         raise InvalidInputError(
             "data", dataset.name, "data on which the promise can be computed", str(error)
         ) from error
-    return certified_plan(
+    made = certified_plan(
         dataset=dataset,
         preprocessing=preprocessing,
         features=features,
@@ -129,20 +134,52 @@ def plan_single_neuron(
         },
         alternatives=_alternatives(family, features, dataset.targets, initial, chosen, steps),
         seed=seed,
-        notes=_notes(derived, name, steps),
+        notes=_notes(derived, link, steps),
     )
+    return made if declared is None else replace(made, guarantee=declared.promise(made.guarantee))
 
 
-def _notes(derived: dict[str, float], name: str, steps: int) -> tuple[str, ...]:
-    notes = []
+def _link(dataset: Dataset, activation: str | Link | None, slope: float | None, beta: float | None) -> Link:
+    """The activation from the options."""
+    if isinstance(activation, Link):
+        for option, value in (("slope", slope), ("beta", beta)):
+            if value is not None:
+                raise InvalidInputError(
+                    option, value, f"no {option} beside a Link", "The Link has its own constants."
+                )
+        if activation.name == "custom":
+            check_function(activation)
+        return activation
+    name = activation or ("tanh" if dataset.task == "binary" else "sigmoid")
+    if name not in LINKS:
+        raise InvalidInputError(
+            "activation", name, ", ".join(LINKS),
+            "One neuron has a nondecreasing activation; declare your own with Link.custom (on the command line: my_file.py:name).",
+        )  # fmt: skip
+    if beta is not None and name in ("relu", "leaky-relu"):
+        raise InvalidInputError("beta", beta, f"no beta for {name}", "It has a kink; its leak is --slope.")
+    leak = (0.5 if slope is None else slope) if name == "leaky-relu" else (slope or 0.0)
+    return Link(name, leak, 1.0 if beta is None else beta)
+
+
+def _notes(derived: dict[str, float], link: Link, steps: int) -> tuple[str, ...]:
+    notes, name = [], link.name
+    certified = "certifies on the range of these rows"
+    if name == "custom":
+        certified = f"finds on the range of these rows if the constants declared for {link.label} are true"
     if "C" in derived:
         notes.append(
             f"Risk <= C OPT + eps with C = {show(derived['C'])}, OPT = {show(derived['opt'])} (the comparator's own risk) and "
-            f"eps = {show(derived['eps'])}; C is what interval branch and bound certifies on the range of these rows."
+            f"eps = {show(derived['eps'])}; C is what interval branch and bound {certified}."
         )
     if derived["bound"] >= derived["baseline"]:
         if name == "relu":
             why = "relu has slope 0 on half of the ball, where nothing can be promised; a leak (leaky-relu) would make it so"
+        elif slopes_only(link):
+            why = (
+                f"between two points nothing is known of {link.label} but its least and largest slope; declare a curvature, or a least "
+                "slope on the range (gamma)"
+            )
         elif derived["eps"] > derived["fit"] - derived["opt"]:
             why = f"more than {steps:,} steps would lower it"
         else:
@@ -190,7 +227,9 @@ def _form(
     gamma = link.least_slope(float(b.min()) - size, float(b.max()) + size)
     name = f"T3 ({form})"
     if not gamma > 0:
-        return Alternative(name, False, f"the slope of {link.name} vanishes on the ball, so g bounds no risk")
+        return Alternative(
+            name, False, f"the slope of {link.label or link.name} vanishes on the ball, so g bounds no risk"
+        )
     with_form: dict[str, Any] = dict(form=form, radius=max(radius, 1e-12))
     pc, growth = family.conditions(x, y, v, **with_form)
     level, a, c = float(pc.h), float(growth.A), float(growth.C)

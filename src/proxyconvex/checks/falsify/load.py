@@ -1,4 +1,4 @@
-"""Load a condition from a user's file: ``my_condition.py:name``."""
+"""Load a condition, or an activation, from a user's file: ``my_condition.py:name``."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 from ...core.errors import InvalidInputError
 from ...core.premises import Premise
 from ...core.reduced import ReducedCondition
+from ...families.links import Link
 
 FORM = "FILE.py:name, for example my_condition.py:cond"
 
@@ -31,21 +32,7 @@ def load_condition(target: str) -> tuple[Premise | ReducedCondition, Any]:
         InvalidInputError: if there is no such file or name, it is no condition, or the file raises (the message then shows
             the user's own line).
     """
-    path_text, colon, name = target.rpartition(":")
-    if not colon or path_text == "" or "/" in name or name.endswith(".py"):
-        path_text, name = target, ""
-    path = Path(path_text)
-    if not path.exists():
-        near = difflib.get_close_matches(
-            path.name,
-            [p.name for p in path.parent.glob("*.py")] if path.parent.is_dir() else [],
-            n=3,
-            cutoff=0.75,
-        )
-        hint = f"Did you mean {', '.join(near)}?" if near else f"Looked in {path.parent.resolve()}."
-        raise InvalidInputError("file", str(path), FORM, hint)
-    if path.suffix != ".py" or path.is_dir():
-        raise InvalidInputError("file", str(path), f"a Python file ({FORM})")
+    path, name = _split(target, FORM)
     module = _run(path)
     defined = {k: _condition_of(v) for k, v in vars(module).items()}
     found = {
@@ -58,15 +45,7 @@ def load_condition(target: str) -> tuple[Premise | ReducedCondition, Any]:
             return next(iter(found.values())), vars(module).get("like")
         listed = ", ".join(found) or "none"
         raise InvalidInputError("name", None, FORM, f"Conditions in {path.name}: {listed}.")
-    if not hasattr(module, name):
-        near = difflib.get_close_matches(name, vars(module), n=3)
-        hint = f"Did you mean {', '.join(near)}? " if near else ""
-        raise InvalidInputError(
-            "name",
-            name,
-            f"a name defined in {path.name}",
-            f"{hint}Conditions there: {', '.join(found) or 'none'}.",
-        )
+    _require(module, name, path, f"Conditions there: {', '.join(found) or 'none'}.")
     value = defined.get(name, getattr(module, name))
     if not isinstance(value, Premise | ReducedCondition):
         hint = (
@@ -78,6 +57,59 @@ def load_condition(target: str) -> tuple[Premise | ReducedCondition, Any]:
             f"{path.name}:{name}", type(value).__name__, "a condition of proxyconvex", hint
         )
     return value, vars(module).get("like")
+
+
+def load_activation(target: str) -> Link:
+    """The activation of a single neuron that a file defines under a name.
+
+    Args:
+        target: ``FILE.py:name``.
+
+    Raises:
+        InvalidInputError: as `load_condition` does.
+    """
+    form = "FILE.py:name, for example my_activation.py:act"
+    path, name = _split(target, form)
+    module = _run(path)
+    there = [k for k, v in vars(module).items() if isinstance(v, Link) and not k.startswith("_")]
+    listed = f"Activations there: {', '.join(there) or 'none'}."
+    if not name:
+        raise InvalidInputError("activation", target, form, listed)
+    _require(module, name, path, listed)
+    value = getattr(module, name)
+    if not isinstance(value, Link):
+        raise InvalidInputError(
+            f"{path.name}:{name}", type(value).__name__, "an activation with declared constants",
+            f"In the file: act = pc.Link.custom({name if callable(value) else 'function'}, lipschitz=..., curvature=...).",
+        )  # fmt: skip
+    return value
+
+
+def _split(target: str, form: str) -> tuple[Path, str]:
+    """File and name of ``FILE.py:name``; the name may be empty."""
+    path_text, colon, name = target.rpartition(":")
+    if not colon or path_text == "" or "/" in name or name.endswith(".py"):
+        path_text, name = target, ""
+    path = Path(path_text)
+    if not path.exists():
+        near = difflib.get_close_matches(
+            path.name,
+            [p.name for p in path.parent.glob("*.py")] if path.parent.is_dir() else [],
+            n=3,
+            cutoff=0.75,
+        )
+        hint = f"Did you mean {', '.join(near)}?" if near else f"Looked in {path.parent.resolve()}."
+        raise InvalidInputError("file", str(path), form, hint)
+    if path.suffix != ".py" or path.is_dir():
+        raise InvalidInputError("file", str(path), f"a Python file ({form})")
+    return path, name
+
+
+def _require(module: ModuleType, name: str, path: Path, listed: str) -> None:
+    if not hasattr(module, name):
+        near = difflib.get_close_matches(name, vars(module), n=3)
+        hint = f"Did you mean {', '.join(near)}? " if near else ""
+        raise InvalidInputError("name", name, f"a name defined in {path.name}", f"{hint}{listed}")
 
 
 def _condition_of(value: Any) -> Any:

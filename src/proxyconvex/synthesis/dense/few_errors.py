@@ -89,6 +89,11 @@ def few_errors(setting: Setting, steps: int | None, most: int) -> Promise:
         InvalidInputError: if no k up to n/2 can be reached in that many steps.
     """
     lines, made = _lines(setting), None
+    if not lines:
+        raise InvalidInputError(
+            "data", f"{len(setting.y)} rows", "rows of which some direction in the tangent space at w_0 gets more than half right",
+            "Are there equal rows with different labels, or features that say nothing about the label? --method gd promises a loss instead.",
+        )  # fmt: skip
     if setting.loss == "logistic":
         try:
             made = _from_margins(setting, lines, steps, most)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, final
 
 from . import probes
+from .dense import chain
 from .functional import Forward, Functional, random_state, set_random_state, untouched_random_state
 from .halves import Halves, Short
 from .settings import PROBES
@@ -43,12 +44,16 @@ class Probing:
             return means, extra
         self.model.first.clear()
         self.secant(step)
+        dense = chain(self.model, batch[0])
+        if dense is not None and dense.forward() is None:
+            dense = None
         if "tangent-loss" in wanted:
             vector = self.recorder.vector
             references = {c: vector.reference(c) for c in self.recorder.comparators}
-            means |= probes.tangent_loss(self.model, *batch, references)
+            means |= probes.tangent_loss(dense or self.model, *batch, references)
         if "half-batch" in wanted and self.halves is not None:
-            extra |= self.halves.start(step, batch, "tangent-loss" in wanted)
+            known = "tangent-loss" in wanted
+            extra |= self.halves.start(step, batch, known) if dense is None else dense.halves(*batch[1:])
         if "smoothness" in wanted and self.alone:
             self.kept = probes.keep_for_secant(self.model, *batch, step)
         self.model.first.clear()

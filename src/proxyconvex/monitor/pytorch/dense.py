@@ -1,14 +1,13 @@
-"""Plain chains of dense layers, evaluated layer by layer: the tangent loss and half-batch norms from one forward pass.
+"""Plain chains of dense layers, evaluated layer by layer: the tangent loss and the norms of row gradients from one forward pass.
 
 For ``x_{l+1} = phi(x_l W_l^T + b_l)`` the derivative in a direction costs one product ``x_l dW_l^T`` a layer beside the forward pass; for
-elementwise ``phi`` the Jacobian is diagonal, so one derivative serves tangents and gradients. The gradient of a half batch with
-respect to ``W_l`` is ``sum_i delta_i x_i^T`` over its rows i, ``delta_i`` the derivative of its loss in row i of ``x_l W_l^T``, so the
-inner products of the halves' gradients are sums of blocks of
+elementwise ``phi`` the Jacobian is diagonal, so one derivative serves tangents and gradients. With ``delta_i`` the derivative of row i's
+loss in row i of ``x_l W_l^T`` the gradient of rows S with respect to ``W_l`` is ``sum_{i in S} delta_i x_i^T``, and
 
-    P_ij = <x_i, x_j> <delta_i, delta_j> ,
+    ||sum_i delta_i x_i^T||^2 = sum_ij <x_i, x_j> <delta_i, delta_j> ,
 
-which needs no gradient at all and fewer operations where the layer is larger than the batch. All of it is what the general evaluation
-(`Functional`, `Halves`) returns, to rounding; it is used only where `chain` has read off the modules that the model is such a chain.
+which needs no gradient, and for a single row is ``||x_i||^2 ||delta_i||^2``. All of it is what the general evaluation (`Functional`) returns, to
+rounding; it is used only where `chain` has read off the modules that the model is such a chain.
 """
 
 from __future__ import annotations
@@ -22,7 +21,10 @@ import torch.nn.modules.module as module_hooks
 from torch import Tensor, nn
 
 from .functional import Functional, plain_forward, split_batch
-from .halves import SAME, record
+from .proxies import IGNORE
+
+# Relative gap of two float32 computations of the same gradient, inner product or loss.
+SAME = 1e-4
 
 # Modules that act on each entry by itself, without parameters and without chance.
 _ELEMENTWISE = frozenset(
@@ -31,6 +33,7 @@ _ELEMENTWISE = frozenset(
         nn.Sigmoid, nn.LogSigmoid, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.Tanhshrink,
     )
 )  # fmt: skip
+_TYPES = (torch.float32, torch.float64)
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _GLOBAL = (
     "_global_forward_hooks",
@@ -69,7 +72,7 @@ def chain(model: Functional, inputs: Any) -> Chain | None:
 def _layers(module: nn.Module) -> list[nn.Module] | None:
     """The layers in order, without those that do nothing; None for anything else than such a chain."""
     kind = type(module)
-    if any(getattr(module, name, None) for name in _HOOKS) or "forward" in vars(module):
+    if not _is_bare(module):
         return None
     if kind is nn.Sequential:
         inside = [_layers(m) for m in module]
@@ -86,8 +89,15 @@ def _layers(module: nn.Module) -> list[nn.Module] | None:
     return [module] if kind in _ELEMENTWISE and not module._parameters else None
 
 
+def _is_bare(module: nn.Module) -> bool:
+    """Whether calling it does what its class says."""
+    own = vars(module)
+    return "forward" not in own and not any(own.get(name) for name in _HOOKS)
+
+
 def _alike(p: Tensor, x: Tensor) -> bool:
-    dense = type(p.data) is Tensor and p.layout is torch.strided and p.dtype in (torch.float32, torch.float64)
+    # A parameter that is sharded, quantised or otherwise special is of a type of its own.
+    dense = type(p) is nn.Parameter and p.layout is torch.strided and p.dtype in _TYPES
     return dense and p.dtype == x.dtype and p.device == x.device
 
 
@@ -111,6 +121,7 @@ class Chain:
         ]
         self.kept: list[Any] = []
         self.out: Tensor | None = None
+        self._loss: tuple[Tensor, Tensor] | None = None
 
     def weights(self) -> list[Tensor]:
         """As `Functional.weights`."""
@@ -159,44 +170,113 @@ class Chain:
                     t = None if shift is None else shift.expand(len(kept), -1).clone()
         return out, torch.zeros_like(out) if t is None else t
 
-    def halves(self, targets: Any, loss_fn: Callable[[Tensor, Any], Tensor]) -> dict[str, float]:
-        """The record of two half-batch gradients, as `Halves.start` has it; with an odd number of rows the last one is left out."""
+    def derivative(
+        self, out: Tensor, targets: Any, loss_fn: Callable[[Tensor, Any], Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """As `Functional.derivative`, computed once."""
+        if self._loss is None:
+            self._loss = self.model.derivative(out, targets, loss_fn)
+        return self._loss
+
+    def rows(self, targets: Any, loss_fn: Callable[[Tensor, Any], Tensor]) -> Rows | None:
+        """The gradients of single rows, or None unless the loss is read off to be the mean of theirs."""
+        out = self.forward()
+        assert out is not None
+        if len(out) < 2 or not is_mean_over_rows(loss_fn, out, targets):
+            return None
+        delta = self.derivative(out, targets, loss_fn)[1]
+        return Rows(list(self._deltas(delta)), self.x, len(out))
+
+    def halves(self, targets: Any, loss_fn: Callable[[Tensor, Any], Tensor]) -> tuple[float, float]:
+        """``||g_1 + g_2||^2`` and ``||g_1||^2 + ||g_2||^2`` for the two halves; with an odd number of rows the last one is left out."""
         out = self.forward()
         assert out is not None
         n = len(out) // 2
-        if n < 1:
-            return {}
         with torch.enable_grad():
             leaf = out[: 2 * n].detach().requires_grad_()
-            first, second = (
-                loss_fn(leaf[k : k + n], split_batch(targets, k, k + n)) for k in (0, n)
-            )
+            first, second = (loss_fn(leaf[k : k + n], split_batch(targets, k, k + n)) for k in (0, n))
             (delta,) = torch.autograd.grad(first + second, leaf)
-        with torch.no_grad():
-            sums = [s.tolist() for s in self._products(delta, n)]
-        a, b, c = (sum(s[i][j] for s in sums) for i, j in ((0, 0), (0, 1), (1, 1)))
-        return record(a + 2 * b + c, a + c, n)
+        total, each = 0.0, 0.0
+        for x, d, weight, bias in self._deltas(delta):
+            total += square(x, d, weight, bias)
+            each += sum(square(x[k : k + n], d[k : k + n], weight, bias) for k in (0, n))
+        return total, each
 
-    def _products(self, delta: Tensor, n: int) -> Iterator[Tensor]:
-        """Inner products of the halves' gradients, shape [2, 2], for each parameter, from the last layer to the first."""
+    def _deltas(self, delta: Tensor) -> Iterator[tuple[Tensor, Tensor, bool, bool]]:
+        """Of each linear layer, last to first: its input, the derivative in its output, whether weight and bias are trained."""
+        rows = len(delta)
         first = next(k for k, places in enumerate(self.places) if places != (None, None))
-        for k in range(len(self.layers) - 1, first - 1, -1):
-            m, kept, (i, j) = self.layers[k], self.kept[k], self.places[k]
-            if type(m) is nn.Flatten:
-                delta = delta.reshape(len(delta), *kept[1:])
-            elif type(m) is not nn.Linear:
-                delta = delta * kept[: 2 * n]
-            else:
-                if i is not None:
-                    yield products(kept[: 2 * n], delta, n)
-                if j is not None:
-                    yield _gram(delta.view(2, n, -1).sum(1))
-                if k > first:
-                    delta = delta @ m.weight
+        with torch.no_grad():
+            for k in range(len(self.layers) - 1, first - 1, -1):
+                m, kept, (i, j) = self.layers[k], self.kept[k], self.places[k]
+                if type(m) is nn.Flatten:
+                    delta = delta.reshape(rows, *kept[1:])
+                elif type(m) is not nn.Linear:
+                    delta = delta * kept[:rows]
+                else:
+                    yield kept[:rows], delta, i is not None, j is not None
+                    if k > first:
+                        delta = delta @ m.weight
+
+
+@final
+class Rows:
+    """The gradients ``g_i`` of the rows of a batch, whose mean is that of the batch, by what is needed for their norms.
+
+    Attributes:
+        count: number of rows n.
+        squares: tensors that add up to ``sum_i ||g_i||^2 / n^2``.
+    """
+
+    def __init__(self, deltas: list[tuple[Tensor, Tensor, bool, bool]], x: Tensor, count: int) -> None:
+        self.deltas, self.count = deltas, count
+        self._x, self._version = x, x._version
+        self.squares: list[Tensor] = []
+        with torch.no_grad():
+            for x, delta, weight, bias in deltas:
+                size = torch.linalg.vector_norm(delta, dim=1)
+                if bias:
+                    self.squares.append(torch.dot(size, size))
+                if weight:
+                    size = size * torch.linalg.vector_norm(x, dim=1)
+                    self.squares.append(torch.dot(size, size))
+
+    def total(self) -> float | None:
+        """``||sum_i g_i||^2``; None if the batch has been written to in the meantime."""
+        if self._x._version != self._version:
+            return None
+        return self.count**2 * sum(square(*d) for d in self.deltas)
+
+
+def is_mean_over_rows(loss_fn: Any, out: Tensor, targets: Any) -> bool:
+    """Whether a loss is known to be the mean of the losses of the single rows, here; False if it cannot be told."""
+    kind = type(loss_fn)
+    if kind in (nn.CrossEntropyLoss, nn.MSELoss, nn.BCEWithLogitsLoss):
+        weights = (getattr(loss_fn, "weight", None), getattr(loss_fn, "pos_weight", None))
+        if not _is_bare(loss_fn) or loss_fn.reduction != "mean" or weights != (None, None):
+            return False
+    entropy = loss_fn is nn.functional.cross_entropy or kind is nn.CrossEntropyLoss
+    known = (nn.functional.mse_loss, nn.functional.binary_cross_entropy_with_logits)
+    if type(targets) is not Tensor or out.dim() != 2:
+        return False
+    if entropy and targets.dim() == 1 and not targets.is_floating_point():
+        # A row that is left out would make the others weigh more.
+        left_out = getattr(loss_fn, "ignore_index", IGNORE)
+        return len(targets) == len(out) and not bool((targets == left_out).any())
+    return targets.shape == out.shape and (
+        entropy or kind in (nn.MSELoss, nn.BCEWithLogitsLoss) or loss_fn in known
+    )
 
 
 def _activate(m: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     """Value and derivative, entry by entry; at a kink the derivative that automatic differentiation takes."""
+    kind = type(m)
+    if kind is nn.ReLU:
+        y = torch.relu(x)
+        return y, (y > 0).to(y.dtype)
+    if kind is nn.Tanh:
+        y = torch.tanh(x)
+        return y, 1 - y * y
     with torch.enable_grad():
         z = x.detach().requires_grad_()
         y = m.forward(z.clone() if getattr(m, "inplace", False) else z)
@@ -204,30 +284,31 @@ def _activate(m: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     return y.detach(), slope
 
 
-def products(x: Tensor, delta: Tensor, n: int) -> Tensor:
-    """Inner products of ``G_k = sum_i delta_i x_i^T`` over the rows i of half k, shape [2, 2] in float64.
+def square(x: Tensor, delta: Tensor, weight: bool = True, bias: bool = False) -> float:
+    """``||sum_i delta_i x_i^T||^2`` and ``||sum_i delta_i||^2`` of a layer's weight and bias, added.
 
-    From the rows' own products where that takes fewer operations, unless their sum cancels so far that rounding could be seen:
-    each ``P_ij`` is off by a small multiple of ``eps |x_i| |x_j| |delta_i| |delta_j|``, together ``eps (sum_i |x_i| |delta_i|)^2``.
+    From the rows' own products where that takes fewer operations, unless their sum cancels so far that rounding could be seen: each is
+    off by a small multiple of ``eps |x_i| |x_j| |delta_i| |delta_j|``, together of ``eps (sum_i |x_i| |delta_i|)^2``.
 
     Args:
-        x: shape [2 n, d].
-        delta: shape [2 n, h].
-        n: rows of a half.
+        x: shape [n, d].
+        delta: shape [n, h].
+        weight, bias: which of the two are trained.
     """
-    rows, d, h = 2 * n, x.shape[1], delta.shape[1]
-    if rows * (d + h) < d * h:
+    with torch.no_grad():
+        found = _square_of_weight(x, delta) if weight else 0.0
+        if bias:
+            shift = delta.sum(0)
+            found += float(torch.dot(shift, shift))
+    return found
+
+
+def _square_of_weight(x: Tensor, delta: Tensor) -> float:
+    (n, d), h = x.shape, delta.shape[1]
+    if n * (d + h) < d * h:
         table = (x @ x.t()) * (delta @ delta.t())
-        size = float(table.diagonal().clamp_min(0.0).sqrt().sum())
-        found = table.view(2, n, 2, n).sum((1, 3), dtype=torch.float64)
-        if torch.finfo(x.dtype).eps * size * size <= SAME * float(found.trace()):
-            return found
-    halves = delta.view(2, n, h).transpose(1, 2) @ x.view(2, n, d)
-    return _gram(halves.view(2, -1))
-
-
-def _gram(rows: Tensor) -> Tensor:
-    """Products of two rows, each product a sum in the rows' type."""
-    a, b = rows
-    cross = torch.dot(a, b)
-    return torch.stack([torch.dot(a, a), cross, cross, torch.dot(b, b)]).double().view(2, 2)
+        total, size = float(table.sum(dtype=torch.float64)), float(table.diagonal().clamp_min(0.0).sqrt().sum())
+        if torch.finfo(x.dtype).eps * size * size <= SAME * total:
+            return total
+    gradient = (delta.t() @ x).reshape(-1)
+    return float(torch.dot(gradient, gradient))

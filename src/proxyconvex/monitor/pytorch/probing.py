@@ -53,7 +53,7 @@ class Probing:
             means |= probes.tangent_loss(dense or self.model, *batch, references)
         if "half-batch" in wanted and self.halves is not None:
             known = "tangent-loss" in wanted
-            extra |= self.halves.start(step, batch, known) if dense is None else dense.halves(*batch[1:])
+            extra |= self.halves.start(step, batch, known, dense)
         if "smoothness" in wanted and self.alone:
             self.kept = probes.keep_for_secant(self.model, *batch, step)
         self.model.first.clear()

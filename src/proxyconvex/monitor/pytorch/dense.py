@@ -66,7 +66,9 @@ def chain(model: Functional, inputs: Any) -> Chain | None:
     same = all(_alike(p, inputs) for p in used)
     if not same or sorted(trained) != sorted(place):
         return None
-    return Chain(model, layers, place, inputs.detach())
+    # A linear layer takes one row for each input: not the entries of a sequence, not images.
+    first = next(m for m in layers if type(m) in (nn.Linear, nn.Flatten))
+    return Chain(model, layers, place, inputs.detach()) if type(first) is nn.Flatten or inputs.dim() == 2 else None
 
 
 def _layers(module: nn.Module) -> list[nn.Module] | None:
@@ -127,16 +129,14 @@ class Chain:
         """As `Functional.weights`."""
         return self.model.weights()
 
-    def forward(self) -> Tensor | None:
-        """Outputs [n, c], computed once; None if a linear layer meets something else than one row for each input."""
+    def forward(self) -> Tensor:
+        """Outputs [n, c], computed once."""
         if self.out is not None:
             return self.out
         x, kept = self.x, []
         with torch.no_grad():
             for m in self.layers:
                 if type(m) is nn.Linear:
-                    if x.dim() != 2:
-                        return None
                     kept.append(x)
                     x = nn.functional.linear(x, m.weight, m.bias)
                 elif type(m) is nn.Flatten:
@@ -151,7 +151,6 @@ class Chain:
     def jvp(self, inputs: Any, direction: list[Tensor]) -> tuple[Tensor, Tensor]:
         """As `Functional.jvp`, for the batch of this chain."""
         out = self.forward()
-        assert out is not None
         t: Tensor | None = None
         with torch.no_grad():
             for m, kept, (i, j) in zip(self.layers, self.kept, self.places, strict=True):
@@ -181,7 +180,6 @@ class Chain:
     def rows(self, targets: Any, loss_fn: Callable[[Tensor, Any], Tensor]) -> Rows | None:
         """The gradients of single rows, or None unless the loss is read off to be the mean of theirs."""
         out = self.forward()
-        assert out is not None
         if len(out) < 2 or not is_mean_over_rows(loss_fn, out, targets):
             return None
         delta = self.derivative(out, targets, loss_fn)[1]
@@ -190,7 +188,6 @@ class Chain:
     def halves(self, targets: Any, loss_fn: Callable[[Tensor, Any], Tensor]) -> tuple[float, float]:
         """``||g_1 + g_2||^2`` and ``||g_1||^2 + ||g_2||^2`` for the two halves; with an odd number of rows the last one is left out."""
         out = self.forward()
-        assert out is not None
         n = len(out) // 2
         with torch.enable_grad():
             leaf = out[: 2 * n].detach().requires_grad_()

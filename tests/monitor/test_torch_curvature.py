@@ -114,7 +114,10 @@ def test_secant_smoothness_lies_below_the_largest_curvature_on_the_step(name: st
     records, problem, weights, _ = run(name)
     for t in range(STEPS - 1):
         w, u = weights[t], weights[t + 1] - weights[t]
-        top = max(float(torch.linalg.eigvalsh(hessian(problem.loss)(w + s * u)).abs().max()) for s in torch.linspace(0, 1, 9))
+        top = max(
+            float(torch.linalg.eigvalsh(hessian(problem.loss)(w + s * u)).abs().max())
+            for s in torch.linspace(0, 1, 9)
+        )
         assert 0 < records[t]["secant_smoothness"] <= top * (1 + 1e-3)
         assert records[t]["descent_smoothness"] <= top * (1 + 1e-3)
 
@@ -124,7 +127,9 @@ def test_tangent_loss_and_products_against_forward_derivatives(name: str) -> Non
     records, problem, weights, v = run(name)
     for r, w in zip(records, weights, strict=True):
         out, slope = jvp(lambda p: problem.outputs(p, problem.x), (w,), (v - w,))
-        assert r["tangent_loss"]["v"] == pytest.approx(float(F.cross_entropy(out + slope, problem.y)), rel=1e-10)
+        assert r["tangent_loss"]["v"] == pytest.approx(
+            float(F.cross_entropy(out + slope, problem.y)), rel=1e-10
+        )
         assert r["probe_inner"]["v"] == pytest.approx(float(grad(problem.loss)(w) @ (w - v)), rel=1e-8)
 
 

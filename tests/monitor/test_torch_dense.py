@@ -39,7 +39,9 @@ def nested() -> nn.Module:
 
 def frozen(*names: str) -> Callable[[], nn.Module]:
     def make() -> nn.Module:
-        model = nn.Sequential(nn.Linear(6, 7), nn.SiLU(), nn.Linear(7, 5), nn.ReLU(inplace=True), nn.Linear(5, 3))
+        model = nn.Sequential(
+            nn.Linear(6, 7), nn.SiLU(), nn.Linear(7, 5), nn.ReLU(inplace=True), nn.Linear(5, 3)
+        )
         for name in names:
             model.get_parameter(name).requires_grad_(False)
         return model
@@ -52,7 +54,10 @@ CHAINS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "nested": (nested, (4, 5)),
     "one layer": (lambda: nn.Linear(6, 3), (6,)),
     "in place": (lambda: nn.Sequential(nn.Linear(6, 7), nn.ELU(inplace=True), nn.Linear(7, 3)), (6,)),
-    "images": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(18, 7), nn.Softplus(), nn.Linear(7, 3)), (2, 3, 3)),
+    "images": (
+        lambda: nn.Sequential(nn.Flatten(), nn.Linear(18, 7), nn.Softplus(), nn.Linear(7, 3)),
+        (2, 3, 3),
+    ),
     "frozen": (frozen("0.weight", "2.bias"), (6,)),
     "first layer frozen": (frozen("0.weight", "0.bias", "2.weight"), (6,)),
     "only a bias": (frozen("0.weight", "0.bias", "2.weight", "2.bias", "4.weight"), (6,)),
@@ -367,14 +372,12 @@ def test_row_parts_are_the_exact_noise_of_the_batch() -> None:
     torch.manual_seed(0)
     model.load_state_dict(wide().state_dict())
     params = {n: p.detach() for n, p in model.named_parameters()}
-    each = vmap(grad(lambda p, a, b: F.cross_entropy(functional_call(model, p, (a[None],)), b[None])), (None, 0, 0))(
-        params, x, y
-    )
+    each = vmap(
+        grad(lambda p, a, b: F.cross_entropy(functional_call(model, p, (a[None],)), b[None])), (None, 0, 0)
+    )(params, x, y)
     g = torch.cat([each[n].flatten(1) for n in params], 1)
     k, total, squares = r["parts"], r["parts_total_sq"], r["parts_sum_sq"]
     pairs = ((g @ g.T).sum() - (g * g).sum()) / (ROWS * (ROWS - 1))
     assert (total - squares) / (k * (k - 1)) == pytest.approx(float(pairs), rel=1e-4)
     variance = (g - g.mean(0)).square().sum() / (ROWS - 1)
     assert (squares - total / k) / (k - 1) == pytest.approx(float(variance), rel=1e-4)
-
-

@@ -68,7 +68,11 @@ def chain(model: Functional, inputs: Any) -> Chain | None:
         return None
     # A linear layer takes one row for each input: not the entries of a sequence, not images.
     first = next(m for m in layers if type(m) in (nn.Linear, nn.Flatten))
-    return Chain(model, layers, place, inputs.detach()) if type(first) is nn.Flatten or inputs.dim() == 2 else None
+    return (
+        Chain(model, layers, place, inputs.detach())
+        if type(first) is nn.Flatten or inputs.dim() == 2
+        else None
+    )
 
 
 def _layers(module: nn.Module) -> list[nn.Module] | None:
@@ -290,7 +294,8 @@ def square(x: Tensor, delta: Tensor, weight: bool = True, bias: bool = False) ->
     Args:
         x: shape [n, d].
         delta: shape [n, h].
-        weight, bias: which of the two are trained.
+        weight: whether the weight counts.
+        bias: whether the bias counts.
     """
     with torch.no_grad():
         found = _square_of_weight(x, delta) if weight else 0.0
@@ -304,7 +309,10 @@ def _square_of_weight(x: Tensor, delta: Tensor) -> float:
     (n, d), h = x.shape, delta.shape[1]
     if n * (d + h) < d * h:
         table = (x @ x.t()) * (delta @ delta.t())
-        total, size = float(table.sum(dtype=torch.float64)), float(table.diagonal().clamp_min(0.0).sqrt().sum())
+        total, size = (
+            float(table.sum(dtype=torch.float64)),
+            float(table.diagonal().clamp_min(0.0).sqrt().sum()),
+        )
         if torch.finfo(x.dtype).eps * size * size <= SAME * total:
             return total
     gradient = (delta.t() @ x).reshape(-1)

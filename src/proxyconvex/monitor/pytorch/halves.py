@@ -45,12 +45,14 @@ class Halves:
     def start(
         self, step: int, batch: tuple[Any, Any, Any], known: bool, dense: Chain | None = None
     ) -> dict[str, float]:
-        """Before the loop's own forward pass; ``known`` says whether the tangent loss is evaluated at this step, too.
+        """Before the loop's own forward pass.
 
         With an odd number of rows two halves leave the last one out. Dropout draws its masks anew on each half.
 
         Args:
-            step, batch, known: see above.
+            step: its number.
+            batch: inputs, targets and loss function.
+            known: whether the tangent loss is evaluated at this step, too.
             dense: the model as a chain on this batch, where it is one.
         """
         self._short = self._sum = None
@@ -146,7 +148,12 @@ class Short:
     """
 
     def __init__(
-        self, owner: Halves, square: list[Tensor], parts: int, size: int = 1, cross: list[Tensor] | None = None
+        self,
+        owner: Halves,
+        square: list[Tensor],
+        parts: int,
+        size: int = 1,
+        cross: list[Tensor] | None = None,
     ) -> None:
         self.owner, self.square, self.parts, self.size, self.cross = owner, square, parts, size, cross
 

@@ -91,7 +91,8 @@ def test_t7_is_not_vacuous_a_change_behind_the_optimizer_is_found() -> None:
     assert "step 12" in monitor.verdict().sentence
 
 
-def test_gradient_accumulation_and_its_unbiased_norm() -> None:
+@pytest.mark.parametrize("told", [False, True], ids=["", "first batch told"])
+def test_gradient_accumulation_and_its_unbiased_norm(told: bool) -> None:
     parts: list[list[torch.Tensor]] = []
 
     def loop(model: nn.Module, optimizer: Any, monitor: Any) -> None:
@@ -100,6 +101,8 @@ def test_gradient_accumulation_and_its_unbiased_norm() -> None:
             optimizer.zero_grad()
             for i in range(4):
                 rows = slice(4 * i, 4 * i + 4)
+                if told:
+                    monitor.batch(x[rows], y[rows], F.cross_entropy)
                 loss = F.cross_entropy(model(x[rows]), y[rows]) / 4
                 loss.backward()
                 monitor.loss(loss)
@@ -111,7 +114,8 @@ def test_gradient_accumulation_and_its_unbiased_norm() -> None:
     )
     check_steps(records, spy, v)
     assert {r["gradient"] for r in records} == {"raw+accumulated"}
-    counted = [r for r in records if "parts_sum_sq" in r]
+    # Before step 5 nobody knew that there would be several passes; a batch that was told has parts of its own.
+    counted = [r for r in records if "parts_sum_sq" in r and r["step"]]
     assert [r["step"] for r in counted] == [5, 10, 15, 20]
     x, y = data(16)
     model = mlp()
@@ -128,6 +132,7 @@ def test_gradient_accumulation_and_its_unbiased_norm() -> None:
             )
         unbiased = sum(float(g[i] @ g[j]) for i in range(4) for j in range(4) if i != j) / 12
         assert r["parts"] == 4
+        assert "part_size" not in r, "that of the parts of the first batch is another"
         assert close((r["parts_total_sq"] - r["parts_sum_sq"]) / 12, unbiased, 1e-4)
         assert close(r["loss"], F.cross_entropy(model(x), y).item(), 1e-5)
 

@@ -342,3 +342,24 @@ def test_own_proxies_and_masked_targets() -> None:
         assert r["slope"] == pytest.approx(slope, rel=1e-5)
         assert r["confidence"] == pytest.approx(confidence, rel=1e-5)
         assert r["error"] == pytest.approx(error)
+
+
+@pytest.mark.parametrize("make", [lambda: small()[0].float(), Recurrent], ids=["chain", "LSTM"])
+def test_a_loss_that_draws_random_numbers_draws_the_same(make: Callable[[], nn.Module]) -> None:
+    x = torch.randn(8, 4) if make is not Recurrent else sequences(8)
+    y = targets(8)
+
+    def noisy(out: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(out + 0.1 * torch.randn_like(out), targets)
+
+    def loop(model: nn.Module, optimizer: Any, monitor: Any) -> None:
+        for _ in range(STEPS):
+            optimizer.zero_grad()
+            monitor.batch(x, y, noisy)
+            loss = noisy(model(x), y)
+            loss.backward()
+            monitor.loss(loss)
+            optimizer.step()
+
+    _, records, *_ = watched_and_plain(make, lambda p: torch.optim.SGD(p, lr=0.1), loop, preset="full")
+    assert all("tangent_loss" in r or "tangent_loss_other" in r for r in records)

@@ -31,8 +31,20 @@ def flat(tensors: Any) -> torch.Tensor:
     return torch.cat([t.detach().double().reshape(-1) for t in tensors])
 
 
+class Mlp(nn.Sequential):
+    """Not exactly a sequence, so that it is evaluated as any module is."""
+
+
 def mlp() -> nn.Module:
+    return Mlp(nn.Linear(6, 40), nn.Tanh(), nn.Linear(40, 3))
+
+
+def chain() -> nn.Module:
+    """Evaluated layer by layer; its parts are the rows."""
     return nn.Sequential(nn.Linear(6, 40), nn.Tanh(), nn.Linear(40, 3))
+
+
+KINDS = pytest.mark.parametrize("make", [mlp, chain])
 
 
 def data(n: int = 16) -> tuple[torch.Tensor, torch.Tensor]:
@@ -41,17 +53,17 @@ def data(n: int = 16) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def oracle(
-    model: nn.Module, weights: dict[str, torch.Tensor], x: torch.Tensor, y: torch.Tensor
+    model: nn.Module, weights: dict[str, torch.Tensor], x: torch.Tensor, y: torch.Tensor, parts: int
 ) -> tuple[float, float]:
-    """||g_1 + g_2||^2 and ||g_1||^2 + ||g_2||^2 in float64."""
-    n = len(x) // 2
+    """||sum g_i||^2 and sum ||g_i||^2 over equal parts in float64."""
+    n = len(x) // parts
     grads = []
-    for rows in (slice(0, n), slice(n, 2 * n)):
+    for rows in (slice(i * n, i * n + n) for i in range(parts)):
         w = {k: p.detach().double().requires_grad_() for k, p in weights.items()}
         loss = F.cross_entropy(functional_call(model, w, (x[rows].double(),)), y[rows])
         grads.append(flat(torch.autograd.grad(loss, list(w.values()))))
-    a, b = grads
-    return float((a + b) @ (a + b)), float(a @ a + b @ b)
+    g = torch.stack(grads)
+    return float(g.sum(0) @ g.sum(0)), float((g * g).sum())
 
 
 def watched(
@@ -63,11 +75,13 @@ def watched(
     schedule: dict[str, Any] | None = None,
     after: Callable[[nn.Module], None] | None = None,
 ) -> tuple[list[dict[str, Any]], list[dict[str, torch.Tensor]], list[int]]:
-    """A loop under the standard preset; records, the weights of each step, and the steps at which both halves were evaluated."""
+    """A loop under the standard preset; records, the weights of each step, and the steps at which all parts were evaluated."""
     both: list[int] = []
-    original = Halves._direct
     now = [0]
-    monkeypatch.setattr(Halves, "_direct", lambda *a: (both.append(now[0]), original(*a))[1])
+    for name in ("_direct", "_all_rows"):
+        monkeypatch.setattr(
+            Halves, name, lambda *a, original=getattr(Halves, name): (both.append(now[0]), original(*a))[1]
+        )
     torch.manual_seed(0)
     model, kept, weights = make(), Kept(), []
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -92,34 +106,39 @@ def usual(model: nn.Module, x: torch.Tensor, y: torch.Tensor, t: int) -> torch.T
     return loss
 
 
-def check(records: list[dict[str, Any]], weights: list[dict[str, torch.Tensor]], rows: int = 16) -> int:
-    """Every recorded pair of parts against the oracle; returns how many there were."""
+def check(
+    records: list[dict[str, Any]], weights: list[dict[str, torch.Tensor]], rows: int = 16, parts: int = 2
+) -> int:
+    """Every recorded sum over parts against the oracle; returns how many there were."""
     x, y = data(rows)
     seen = [r for r in records if "parts_sum_sq" in r]
     for r in seen:
-        total, squares = oracle(mlp(), weights[r["step"]], x, y)
+        total, squares = oracle(mlp(), weights[r["step"]], x, y, parts)
         assert close(r["parts_total_sq"], total, 1e-4)
         assert close(r["parts_sum_sq"], squares, 1e-4)
         # The unbiased estimate is the difference of the two.
         assert close(r["parts_total_sq"] - r["parts_sum_sq"], total - squares, 1e-4, squares)
-        assert (r["parts"], r["part_size"]) == (2.0, rows // 2)
+        assert (r["parts"], r["part_size"]) == (parts, rows // parts)
     return len(seen)
 
 
-def test_the_short_way_gives_the_norms_of_both_halves(monkeypatch: pytest.MonkeyPatch) -> None:
-    records, weights, both = watched(mlp, usual, monkeypatch)
-    assert check(records, weights) == STEPS
-    assert both == [0, 1, 2, 10, 20], "otherwise the second half was not evaluated"
+@KINDS
+def test_the_short_way_gives_the_norms_of_all_parts(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    records, weights, both = watched(make, usual, monkeypatch)
+    assert check(records, weights, parts=2 if make is mlp else 16) == STEPS
+    assert both == [0, 1, 2, 10, 20], "otherwise the sum was the loop's gradient"
 
 
+@KINDS
 @pytest.mark.parametrize("rows", [15, 16])
-def test_without_the_tangent_loss_or_with_an_odd_batch_both_are_evaluated(
-    rows: int, monkeypatch: pytest.MonkeyPatch
+def test_without_the_tangent_loss_or_with_an_odd_batch_all_are_evaluated(
+    make: Any, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     schedule = {} if rows == 15 else {"tangent-loss": None}
-    records, weights, both = watched(mlp, usual, monkeypatch, rows=rows, schedule=schedule)
-    assert check(records, weights, rows) == STEPS
-    assert both == list(range(STEPS))
+    records, weights, both = watched(make, usual, monkeypatch, rows=rows, schedule=schedule)
+    assert check(records, weights, rows, 2 if make is mlp else rows) == STEPS
+    # An odd number of rows has no two halves; as parts they are as good as any.
+    assert both == ([0, 1, 2, 10, 20] if make is chain and rows == 15 else list(range(STEPS)))
 
 
 def decayed(model: nn.Module, x: torch.Tensor, y: torch.Tensor, t: int) -> torch.Tensor:
@@ -137,25 +156,27 @@ def clip_by_hand(model: nn.Module) -> None:
         p.grad.clamp_(-0.01, 0.01)  # type: ignore[union-attr]
 
 
+@KINDS
 @pytest.mark.parametrize("what", ["regulariser", "clipped", "changed by hand"])
 def test_another_gradient_than_the_batchs_is_never_taken_for_it(
-    what: str, monkeypatch: pytest.MonkeyPatch
+    make: Any, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backward = decayed if what == "regulariser" else usual
     after = {"clipped": clip, "changed by hand": clip_by_hand}.get(what)
-    records, weights, both = watched(mlp, backward, monkeypatch, after=after)
-    assert check(records, weights) == STEPS
+    records, weights, both = watched(make, backward, monkeypatch, after=after)
+    assert check(records, weights, parts=2 if make is mlp else 16) == STEPS
     assert both == list(range(STEPS))
 
 
+@KINDS
 def test_a_loop_that_changes_its_objective_later_records_no_false_norm(
-    monkeypatch: pytest.MonkeyPatch,
+    make: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def backward(model: nn.Module, x: torch.Tensor, y: torch.Tensor, t: int) -> torch.Tensor:
         return (usual if t < 7 else decayed)(model, x, y, t)
 
-    records, weights, both = watched(mlp, backward, monkeypatch)
-    count = check(records, weights)
+    records, weights, both = watched(make, backward, monkeypatch)
+    count = check(records, weights, parts=2 if make is mlp else 16)
     assert STEPS - recording_delay() <= count < STEPS, (
         "the steps read before the change was known have no parts"
     )

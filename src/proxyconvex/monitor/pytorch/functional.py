@@ -143,6 +143,16 @@ class Functional:
             tangent = torch.zeros_like(out.primal) if out.tangent is None else out.tangent
             return out.primal.clone(), tangent.clone()
 
+    def derivative(
+        self, out: Tensor, targets: Any, loss_fn: Callable[[Tensor, Any], Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """The loss of outputs, and its derivative in them."""
+        with torch.enable_grad():
+            leaf = out.detach().requires_grad_()
+            value = loss_fn(leaf, targets)
+            (derivative,) = torch.autograd.grad(value, leaf)
+        return value.detach(), derivative
+
     def gradient(
         self, inputs: Any, targets: Any, loss_fn: Callable[[Tensor, Any], Tensor], random_state: Any = None
     ) -> tuple[float, list[Tensor]]:

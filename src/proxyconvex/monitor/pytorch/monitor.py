@@ -289,9 +289,9 @@ class TorchMonitor(Told):
             factor = 1.0 if scale is None else scalar(scale)
         accumulated = self._passes.count(len(self._losses)) > 1
         label = gradient_label(self._clipped, accumulated, recorder.exchange.label)
-        short = (
-            self._before_measuring(label == "raw" and factor == 1.0 and not skipped) if self._probes else None
-        )
+        short = None
+        if self._given or (self._probing is not None and self._probing.kept is not None):
+            short = self._before_measuring(label == "raw" and factor == 1.0 and not skipped)
         step, before, passes, losses = self.step, recorder.waiting, self._passes, self._losses
         if (
             self._versions is not None and before is not None and not before.judged

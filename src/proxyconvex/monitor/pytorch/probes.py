@@ -11,6 +11,7 @@ import torch
 from scipy.optimize import nnls
 from torch import Tensor
 
+from .dense import Chain
 from .functional import Functional, inner, random_state
 
 Loss = Callable[[Tensor, Any], Tensor]
@@ -43,7 +44,7 @@ class Batch:
 
 
 def tangent_loss(
-    model: Functional, inputs: Any, targets: Any, loss_fn: Loss, references: dict[str, list[Tensor]]
+    model: Functional | Chain, inputs: Any, targets: Any, loss_fn: Loss, references: dict[str, list[Tensor]]
 ) -> dict[str, Any]:
     """U1 at each comparator: the loss of the tangent model, with what proves its inequality on this very forward pass.
 
@@ -56,12 +57,9 @@ def tangent_loss(
         weights = model.weights()
         direction = [r.to(w.dtype) - w for r, w in zip(v, weights, strict=True)]
         out, slope = model.jvp(inputs, direction)
-        with torch.enable_grad():
-            leaf = out.detach().requires_grad_()
-            value = loss_fn(leaf, targets)
-            (derivative,) = torch.autograd.grad(value, leaf)
+        value, derivative = model.derivative(out, targets, loss_fn)
         with torch.no_grad():
-            loss = float(value.detach())
+            loss = float(value)
             tangent[label] = float(loss_fn(out + slope, targets))
             product[label] = -inner([derivative], [slope])
     return {"tangent_loss": tangent, "probe_loss": loss, "probe_inner": product}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, final
 
 from . import probes
+from .dense import chain
 from .functional import Forward, Functional, random_state, set_random_state, untouched_random_state
 from .halves import Halves, Short
 from .settings import PROBES
@@ -37,23 +38,32 @@ class Probing:
         self, wanted: list[str], step: int, batch: tuple[Any, Any, Any]
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Values that ranks average, and the others, for the quantities that are wanted."""
+        if self.model is None:
+            return {}, {}
+        # Around everything: a loss may draw random numbers, too.
+        with untouched_random_state(self.model.device):
+            return self._run(self.model, wanted, step, batch)
+
+    def _run(
+        self, model: Functional, wanted: list[str], step: int, batch: tuple[Any, Any, Any]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         means: dict[str, Any] = {}
         extra: dict[str, Any] = {}
-        if self.model is None:
-            return means, extra
-        self.model.first.clear()
+        model.first.clear()
         self.secant(step)
-        if "tangent-loss" in wanted:
+        tangent, halves = "tangent-loss" in wanted, "half-batch" in wanted and self.halves is not None
+        dense = chain(model, batch[0]) if tangent or halves else None
+        if tangent:
             vector = self.recorder.vector
             references = {c: vector.reference(c) for c in self.recorder.comparators}
-            means |= probes.tangent_loss(self.model, *batch, references)
-        if "half-batch" in wanted and self.halves is not None:
-            extra |= self.halves.start(step, batch, "tangent-loss" in wanted)
+            means |= probes.tangent_loss(dense or model, *batch, references)
+        if self.halves is not None and halves:
+            extra |= self.halves.start(step, batch, tangent, dense)
         if "smoothness" in wanted and self.alone:
-            self.kept = probes.keep_for_secant(self.model, *batch, step)
-        self.model.first.clear()
+            self.kept = probes.keep_for_secant(model, *batch, step)
+        model.first.clear()
         if "tangent-margin" in wanted and self.probe is not None:
-            extra |= probes.tangent_kernel(self.model, *self.probe)
+            extra |= probes.tangent_kernel(model, *self.probe)
         return means, extra
 
     def late(

@@ -50,7 +50,7 @@ class Seen:
         skipped: no step was taken.
         means, extra: further values; ``means`` are averaged over ranks.
         parts: number of gradients that were added up on this rank, and the sum of their squared norms.
-        short: half-batch gradients by the short way, see `halves`.
+        short: norms of part gradients by the short way, see `halves`.
         whole: its products with ``w - v`` are recorded.
         judged: the step taken is compared with the record.
         kept: the weights it left from are kept, so that the step taken can be formed.

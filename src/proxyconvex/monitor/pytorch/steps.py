@@ -280,6 +280,8 @@ class Recorder:
         total = record.get("raw_grad_sq", record.get("grad_sq"))
         if total is None or parts < 2 or (seen.clip is None and "clipped" in seen.gradient):
             return
+        # The size of parts of the batch that was given is not that of these.
+        extra.pop("part_size", None)
         extra["parts"] = float(parts)
         extra["parts_total_sq"] = parts**2 * total
         # The mean over ranks of each rank's sum, as a sum over ranks; each part was a share 1/each of a mean.

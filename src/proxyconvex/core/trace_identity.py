@@ -14,6 +14,27 @@ from .evidence import Evidence, Status, Verdict
 RELATIVE_TOLERANCE = 1e-11
 
 
+def right_side(dropped: Any, squares: Any) -> Any:
+    """``(||w_0-v||^2 - ||w_t-v||^2)/2 + (1/2) sum ||u_s||^2``, for numbers or arrays: what ``sum <u_s, w_s - v>`` is, ``u_s = w_s - w_{s+1}``.
+
+    Args:
+        dropped: ``||w_0-v||^2 - ||w_t-v||^2``.
+        squares: ``sum ||u_s||^2``, for a gradient step ``sum eta_s^2 ||d_s||^2``.
+    """
+    return dropped / 2 + squares / 2
+
+
+def rounding_scale(absolute: Any, ends: Any, squares: Any) -> Any:
+    """The sum of the absolute values of all terms of the identity: what rounding is relative to.
+
+    Args:
+        absolute: ``sum |<u_s, w_s - v>|``, or an upper bound such as ``sum ||u_s|| ||w_s - v||``.
+        ends: ``||w_0-v||^2 + ||w_t-v||^2``.
+        squares: as for `right_side`.
+    """
+    return absolute + ends / 2 + squares / 2
+
+
 def _total(what: str, value: Any) -> float:
     """A number, or the correctly rounded sum of an array."""
     array = np.asarray(value, float)
@@ -82,8 +103,8 @@ def trace_identity(
             Status.INVALID_INPUT,
             f"T7 cannot be checked: |sum| = {abs(left):.6g} exceeds the sum of absolute terms {size:.6g}.",
         )
-    right = (dist0_sq - distT_sq) / 2 + squares / 2
-    scale = size + (dist0_sq + distT_sq) / 2 + squares / 2
+    right = right_side(dist0_sq - distT_sq, squares)
+    scale = rounding_scale(size, dist0_sq + distT_sq, squares)
     gap, allowed = abs(left - right), tolerance * scale
     witness = {"left": left, "right": right, "gap": gap, "allowed": allowed, "scale": scale}
     numbers = (

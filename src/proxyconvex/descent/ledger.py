@@ -14,10 +14,9 @@ import numpy as np
 from jaxtyping import Float
 
 from ..core.evidence import Evidence, Status, Verdict
+from ..core.trace_identity import RELATIVE_TOLERANCE, right_side, rounding_scale
 from .trace import Trace
 
-# Allowance for the rounding of the recorded scalars, relative to the sum of absolute terms.
-RELATIVE = 1e-11
 EPS = float(np.finfo(np.float64).eps)
 
 
@@ -26,15 +25,16 @@ def ledger_sides(
 ) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"], Float[np.ndarray, " k"]]:
     """Left side, right side and rounding allowance of T7 at every record.
 
-    The allowance is `RELATIVE` times the sum of the absolute values of all terms, plus what rounding the iterates
+    The allowance is `RELATIVE_TOLERANCE` times the sum of the absolute values of all terms, plus what rounding the iterates
     to float64 can move: at most ``4 eps (||w|| + ||w - v||) ||w - v||`` a step, with ``||w|| <= ||v|| + ||w - v||``.
     """
     left, squares = trace.sums["sum_eta_inner"], trace.sums["sum_eta2_grad_sq"]
-    right = (trace.dist_sq[0] - trace.dist_sq) / 2 + squares / 2
-    scale = trace.sums["sum_abs"] + (trace.dist_sq[0] + trace.dist_sq) / 2 + squares / 2
+    start = trace.dist_sq[0]
+    right = right_side(start - trace.dist_sq, squares)
+    scale = rounding_scale(trace.sums["sum_abs"], start + trace.dist_sq, squares)
     far = float(np.sqrt(trace.max_dist_sq))
     drift = 4 * EPS * far * (2 * far + trace.comparator_norm)
-    return left, right, RELATIVE * scale + drift * np.maximum(trace.step, 1)
+    return left, right, RELATIVE_TOLERANCE * scale + drift * np.maximum(trace.step, 1)
 
 
 def trace_identity(trace: Trace) -> Verdict:
@@ -104,7 +104,7 @@ def _first_column_mismatch(trace: Trace) -> int | None:
         size = np.abs(s[near]) + np.abs(s[near + 1]) + np.abs(term)
         if name == "sum_eta_inner":
             size = size + trace.sums["sum_abs"][near + 1]
-        wrong |= ~(np.abs(s[near + 1] - s[near] - term) <= RELATIVE * size)
+        wrong |= ~(np.abs(s[near + 1] - s[near] - term) <= RELATIVE_TOLERANCE * size)
     return int(near[np.argmax(wrong)]) if wrong.any() else None
 
 

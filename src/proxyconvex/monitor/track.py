@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, final
 
 from ..core.evidence import Evidence, Status, Verdict
+from ..core.trace_identity import right_side, rounding_scale
 from .sums import RunningSum
 
 INF = math.inf
@@ -136,7 +137,7 @@ class Track:
         return 2 * math.sqrt(max(square * self.last_sq, 0.0)) + square
 
     def _adds_up(self, dot: float, square: float, drop: float, size: float, drift: float) -> bool:
-        return abs(dot - drop / 2 - square / 2) <= self.rounding.tolerance * size + drift
+        return abs(dot - right_side(drop, square)) <= self.rounding.tolerance * size + drift
 
     def _judge(self, step: int, adds_up: bool, dist_sq: float) -> None:
         """Count a comparison that ended at ``w_step``."""
@@ -155,12 +156,13 @@ class Track:
         dropped = self.dropped.value
         if math.isfinite(self.stretch_sq):
             dropped += self.stretch_sq - dist_sq
-        return dropped / 2 + self.update_sq.value / 2
+        return right_side(dropped, self.update_sq.value)
 
     def _gap(self, dist_sq: float) -> tuple[float, float]:
-        scale = self.size.value + self.ends.value + self.update_sq.value / 2
+        ends = 2 * self.ends.value  # kept as halves
         if math.isfinite(self.stretch_sq):
-            scale += (self.stretch_sq + dist_sq) / 2
+            ends += self.stretch_sq + dist_sq
+        scale = rounding_scale(self.size.value, ends, self.update_sq.value)
         return abs(self.dot.value - self.right(dist_sq)), self.rounding.tolerance * scale + self.drift.value
 
     def sides(self) -> tuple[float, float]:

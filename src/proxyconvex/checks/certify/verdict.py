@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from proxyconvex_checker.claims.promise import show
+from proxyconvex_checker.decimals import show
 
 from ...core.arithmetics import evaluate
 from ...core.errors import InvalidInputError

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from proxyconvex_checker.claims.promise import show
+from proxyconvex_checker.decimals import show
 
 from ...core.errors import InvalidInputError
 from ...core.evidence import Evidence, Status, Verdict
 from ...core.premises import Premise
 from ...core.reduced import ReducedCondition
-from .distributed import search_elsewhere
 from .posed import problem_of
 from .problem import Confirmation, Problem
-from .search import Found, Search
+from .search import Found, Search, path_of
 from .shrink import Shrinker
+
+if TYPE_CHECKING:
+    import os
 
 OnFirst = Callable[[Verdict], None]
 
@@ -79,10 +79,10 @@ def falsify(
         raise InvalidInputError("seconds", seconds, "a time > 0, or None")
     start = time.monotonic()
     deadline = None if seconds is None else start + seconds
-    search = Search(
-        problem, seed, int(budget), deadline, progress, None if checkpoint is None else Path(checkpoint)
-    )
+    search = Search(problem, seed, int(budget), deadline, progress, path_of(checkpoint))
     if scheduler is not None or jobs > 1:
+        from .distributed import search_elsewhere
+
         found = search_elsewhere(search, condition, like, scheduler, jobs)
     else:
         found = search.run()
@@ -118,7 +118,7 @@ def _simplified(search: Search, found: Found, budget: int, deadline: float | Non
     if not np.array_equal(point, found.point):
         again = search.problem.confirm(point)
         point, confirmation = (point, again) if again.holds else (found.point, found.confirmation)
-    free, tries = shrinker.irrelevant(point, np.random.default_rng([search.seed, 2**31]))
+    free, tries = shrinker.irrelevant(point, search.generator(2**31))
     return _falsified(search, found, point, confirmation, free, tries)
 
 

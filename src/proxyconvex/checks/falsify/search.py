@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from .candidates import random_points, structured_points
 from .problem import Confirmation, Problem, Values
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from jaxtyping import Float
 
     from .problem import Points
@@ -61,6 +63,10 @@ class Search:
     _confirmations: int = 0
     _best: list[tuple[float, Float[np.ndarray, " p"]]] = field(default_factory=list)
 
+    def generator(self, number: int) -> Callable[[], np.random.Generator]:
+        """Gives the generator of one part of the search, always the same one."""
+        return functools.cache(lambda: np.random.default_rng([self.seed, number]))
+
     @property
     def exhausted(self) -> bool:
         """Whether evaluations or time are used up."""
@@ -77,7 +83,7 @@ class Search:
         """
         number = max(first_round, self._resumed())
         if number == 0:
-            points = structured_points(self.problem, np.random.default_rng([self.seed, 0]))
+            points = structured_points(self.problem, self.generator(0))
             found = self.consider(points, "structured points")
             if found:
                 return found
@@ -299,6 +305,15 @@ class Search:
         i = int(np.argmin(np.where(values.terms > 1e-250, ratio, np.inf)))
         if ratio[i] < self.worst and values.terms[i] > 1e-250:
             self.worst, self.worst_point = float(ratio[i]), points[i].copy()
+
+
+def path_of(checkpoint: Any) -> Path | None:
+    """The file of a state. Here, because loading `pathlib` takes as long as a short search."""
+    if checkpoint is None:
+        return None
+    from pathlib import Path
+
+    return Path(checkpoint)
 
 
 def lowest_curvature(

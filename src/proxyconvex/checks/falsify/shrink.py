@@ -7,12 +7,13 @@ binary fractions, so what is printed is what was checked.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .candidates import distinct, random_points, simple_grid
+from .candidates import distinct, simple_grid, values_of
 from .problem import Problem
 
 if TYPE_CHECKING:
@@ -172,8 +173,12 @@ class Shrinker:
                 break
         return x
 
-    def irrelevant(self, x: Vector, rng: np.random.Generator) -> tuple[list[int], int]:
+    def irrelevant(self, x: Vector, rng: Callable[[], np.random.Generator]) -> tuple[list[int], int]:
         """Coordinates that do not matter: at every other value tried, the violation stays.
+
+        Args:
+            x: the counterexample.
+            rng: gives the generator of the values, where they are drawn.
 
         Returns:
             Their positions and the number of values tried for each. This is sampled, not proved.
@@ -182,9 +187,7 @@ class Shrinker:
         if self.problem.size > 64 or self.exhausted:
             return [], 0
         for i in range(self.problem.size):
-            values = np.concatenate(
-                [random_points(self.problem, tries - 4, rng)[:, i], [0.0, 1.0, -1.0, -x[i]]]
-            )
+            values = np.concatenate([values_of(self.problem, i, tries - 4, rng), [0.0, 1.0, -1.0, -x[i]]])
             trials = np.repeat(x[None], tries, axis=0)
             trials[:, i] = values
             inside = self.problem.inside(trials)

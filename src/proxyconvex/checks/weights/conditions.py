@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from proxyconvex_checker.claims.promise import show
+from proxyconvex_checker.decimals import show
 from proxyconvex_checker.weights import claims as weight_claims
 from proxyconvex_checker.weights.claims import QUANTITIES, TWO_LAYER
 

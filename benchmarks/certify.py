@@ -26,8 +26,9 @@ import numpy as np
 
 import proxyconvex as pc
 from environment import environment
+from proxyconvex.checks.certify.boxes import CHUNK
 from proxyconvex.checks.certify.certify import Problem, certify
-from proxyconvex.checks.certify.search import CHUNK, Limits, State, search, serial
+from proxyconvex.checks.certify.search import Limits, State, search, serial
 from proxyconvex.checks.certify.ways import Way
 from proxyconvex_checker import verify
 

@@ -6,13 +6,13 @@ binary fractions, so what is printed is what was checked.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..deadline import NEVER, Deadline
 from .candidates import distinct, simple_grid, values_of
 from .problem import Problem
 
@@ -35,12 +35,12 @@ class Shrinker:
     Attributes:
         problem: what was searched.
         budget: most evaluations of the slack.
-        deadline: `time.monotonic()` at which to stop, or None.
+        deadline: when to stop.
     """
 
     problem: Problem
     budget: int
-    deadline: float | None = None
+    deadline: Deadline = NEVER
     evaluations: int = 0
     _neutral: list[Vector] = field(default_factory=list)
 
@@ -64,9 +64,7 @@ class Shrinker:
     @property
     def exhausted(self) -> bool:
         """Whether the budget is used up."""
-        return self.evaluations >= self.budget or (
-            self.deadline is not None and time.monotonic() > self.deadline
-        )
+        return self.evaluations >= self.budget or self.deadline.over
 
     def run(self, point: Vector) -> Vector:
         """A simpler violation; the given point if nothing simpler was found (or it violates only within the margin)."""

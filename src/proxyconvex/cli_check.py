@@ -58,7 +58,7 @@ def check(
     jobs: Annotated[
         int,
         typer.Option(
-            help="Parallel workers: threads for the branch and bound, Dask processes for a search on parameters.",
+            help="Parallel processes: of the branch and bound, and of a search on parameters (the latter need Dask).",
             min=1,
         ),
     ] = 1,

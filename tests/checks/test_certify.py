@@ -239,7 +239,7 @@ def test_interrupted_search_resumes_where_it_was(tmp_path):
     assert other[0].boxes == 1
 
 
-def test_threads_change_nothing():
+def test_processes_change_nothing():
     one, two = certify(hard(), jobs=1), certify(hard(), jobs=2)
     assert np.array_equal(one.codes, two.codes)
 

@@ -27,10 +27,11 @@ from .boxes import CENTRED, Task
 from .floor import best_floor
 from .program import Program
 from .rewrite import plans
-from .search import MAX_DIMENSION, Limits, Progress, State, on_dask, search, serial, threads
+from .search import MAX_DIMENSION, Limits, Progress, State, on_dask, search, serial
 from .vanish import segments
 from .verdict import Certification
 from .ways import Way
+from .workers import Workers
 
 if TYPE_CHECKING:
     from ..weights.conditions import NetworkVerdict
@@ -179,8 +180,7 @@ def certify(
             finished.
         max_boxes: box budget.
         delta: prove ``slack >= -delta`` instead.
-        jobs: threads. On chunks of this size they mostly wait for each other (two took 2.6 times as long as one when measured on two
-            cores), so for more speed use processes: ``scheduler``.
+        jobs: number of processes for levels of many boxes (1: none). They load while the search goes on here; results do not depend on them.
         scheduler: a Dask client or scheduler address to run on instead.
         arithmetic: ``"own"`` or ``"crival"`` (a package to install).
         solver: ``"boxes"``; ``"z3"`` for conditions made of ring operations, relu, step, abs, max and min (a package to
@@ -229,7 +229,8 @@ def certify(
         from .z3 import decide
 
         return decide(problem.condition, max(1.0, until.left), problem.delta, required=True)
-    runner = on_dask(scheduler) if scheduler is not None else threads(jobs) if jobs > 1 else serial
+    workers = Workers(jobs)
+    runner = on_dask(scheduler) if scheduler is not None else workers if jobs > 1 else serial
     report, finish = _reporter(progress)
     run = _Run(
         problem,
@@ -244,6 +245,7 @@ def certify(
         return run()
     finally:
         finish()
+        workers.close()
 
 
 def _check_options(solver: str, seconds: float, max_boxes: int, jobs: int, comparator: str) -> None:

@@ -7,7 +7,6 @@ The tree is written breadth first, one byte a node: ``0..5`` bisects that coordi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -146,19 +145,6 @@ def serial(task: Task, chunks: Chunks) -> Iterator[Outcome]:
     """One chunk after the other."""
     for chunk in chunks:
         yield examine(task, *chunk)
-
-
-def threads(jobs: int) -> Runner:
-    """Chunks on threads: NumPy lets go of the interpreter inside its loops."""
-
-    def run(task: Task, chunks: Chunks) -> Iterator[Outcome]:
-        if len(chunks) < 2:
-            yield from serial(task, chunks)
-            return
-        with ThreadPoolExecutor(jobs) as pool:
-            yield from pool.map(lambda c: examine(task, *c), chunks)
-
-    return run
 
 
 def on_dask(scheduler: Any) -> Runner:

@@ -17,6 +17,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -32,13 +33,16 @@ from proxyconvex.checks.zoo import Specimen, zoo
 
 FRESH = """
 import time
+started = time.perf_counter(), time.process_time()
 import proxyconvex as pc
+imported = time.perf_counter() - started[0], time.process_time() - started[1]
 cond = pc.ProxyConvexity.pointwise(
     lambda a, b, y, s, ds: (s(a) - y) * ds(a) * (a - b) - (s(a) - y) ** 2 / 2 + (s(b) - y) ** 2 / 2,
     activation="tanh", a=(-3, 3), b=(-3, 3), y=(-1, 1))
 started = time.perf_counter(), time.process_time()
 verdict = pc.falsify(cond)
-print(1e3 * (time.perf_counter() - started[0]), 1e3 * (time.process_time() - started[1]))
+called = time.perf_counter() - started[0], time.process_time() - started[1]
+print(*(1e3 * x for x in (*called, *imported)))
 """
 
 
@@ -54,22 +58,39 @@ def neuron(rounds: int = 21) -> dict[str, Any]:
         verdict = pc.falsify(condition, seed=seed)
         warm.append(1e3 * (time.perf_counter() - started[0]))
         warm_cpu.append(1e3 * (time.process_time() - started[1]))
-    fresh = []
-    for _ in range(5):
-        done = subprocess.run([sys.executable, "-c", FRESH], check=True, capture_output=True, text=True)
-        fresh.append([float(x) for x in done.stdout.split()])
+    fresh = first_calls(11)
     return {
         "target_ms": 50,
         "load": os.getloadavg(),
         "warm_ms": warm,
         "warm_ms_median": statistics.median(warm),
         "warm_cpu_ms_median": statistics.median(warm_cpu),
-        "fresh_process_ms_median": statistics.median(x for x, _ in fresh),
-        "fresh_process_cpu_ms_median": statistics.median(x for _, x in fresh),
+        "fresh_process_ms_median": statistics.median(x[0] for x in fresh),
+        "fresh_process_cpu_ms_median": statistics.median(x[1] for x in fresh),
+        "import_ms_median": statistics.median(x[2] for x in fresh),
+        "import_cpu_ms_median": statistics.median(x[3] for x in fresh),
         "witness": verdict.witness["point"],
         "slack_upper": verdict.witness["slack_upper"],
         "confirmed_by": verdict.witness["confirmed_by"],
     }
+
+
+def first_calls(times: int) -> list[list[float]]:
+    """Wall and processor milliseconds of the first call, and of ``import proxyconvex``, in fresh processes.
+
+    With byte code on disk, as an installed package has it: a process that is not measured writes it.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        place = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"} | {
+            "PYTHONPYCACHEPREFIX": folder
+        }
+        runs = [
+            subprocess.run(
+                [sys.executable, "-c", FRESH], check=True, capture_output=True, text=True, env=place
+            )
+            for _ in range(times + 1)
+        ]
+    return [[float(x) for x in done.stdout.split()] for done in runs[1:]]
 
 
 def specimen(one: Specimen, seeds: int) -> dict[str, Any]:

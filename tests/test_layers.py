@@ -159,3 +159,21 @@ def test_import_is_light() -> None:
         "heavy = {'torch', 'cvxpy', 'plotly', 'sklearn', 'polars'} & set(sys.modules); assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_short_condition_is_refuted_without_loading_what_it_does_not_need() -> None:
+    code = (
+        "import sys, proxyconvex as pc; cond = pc.reduced(lambda a, b, s: s(a) - s(b) + 1, activation='tanh', a=(-3, 3), b=(-3, 3)); "
+        "assert pc.falsify(cond).status.name == 'FALSIFIED'; "
+        "unneeded = {'proxyconvex_checker.checking', 'numpy.random', 'flint', 'jax', 'proxyconvex.checks.falsify.distributed'} "
+        "& set(sys.modules); assert not unneeded, unneeded"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_checker_offers_its_function_and_not_a_module_of_that_name() -> None:
+    code = (
+        "import proxyconvex_checker as c, proxyconvex_checker.checking as steps; assert c.verify is steps.verify; "
+        "from proxyconvex_checker import CheckError, Result, Step, verify; assert verify is steps.verify"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,8 +15,10 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from proxyconvex_checker.claims.promise import show
+from proxyconvex_checker.decimals import show
 
+from .checks import deadline as timing
+from .checks.deadline import Deadline
 from .checks.falsify.load import load_condition, user_error
 from .cli_options import parse_budget
 from .core.errors import InvalidInputError
@@ -48,13 +51,14 @@ def check(
     budget: Annotated[
         str | None,
         typer.Option(
-            help="Time for everything, e.g. 30s, 5min. Default: a fixed number of evaluations, then at most 60s of branch and bound."
+            help="Time for search, translation, proof and simplification together, e.g. 30s, 5min (a piece of work once begun is finished; "
+            "a certificate is written after that). Default: a fixed number of evaluations, then at most 60s for the proof."
         ),
     ] = None,
     jobs: Annotated[
         int,
         typer.Option(
-            help="Parallel workers: threads for the branch and bound, Dask processes for a search on parameters.",
+            help="Parallel processes: of the branch and bound, and of a search on parameters (the latter need Dask).",
             min=1,
         ),
     ] = 1,
@@ -128,7 +132,7 @@ def _answer(session: Session, out: Console, certificate: Path | None, as_json: b
     if as_json:
         print(
             json.dumps(
-                as_data(verdict, target, session, note if verdict.status is Status.HOLDS else None),
+                as_data(verdict, target, session, note),
                 allow_nan=False,
             )
         )
@@ -153,7 +157,7 @@ class Session:
         )
         self.jobs, self.scheduler, self.err, self.talk = jobs, scheduler, err, talk
         self.comparator = comparator
-        self.started = time.monotonic()
+        self.started, self.deadline = timing.clock(), Deadline.after(seconds)
         self.reduced = isinstance(condition, ReducedCondition)
         self.state = state_file(target)
         if not resume:
@@ -164,7 +168,7 @@ class Session:
     @property
     def elapsed(self) -> float:
         """Seconds since the start."""
-        return time.monotonic() - self.started
+        return timing.clock() - self.started
 
     def run(self) -> Verdict:
         """The verdict."""
@@ -187,9 +191,13 @@ class Session:
 
     def _network(self) -> Verdict | None:
         """What the bounds of a known network say about a condition on its loss."""
-        from .checks.weights.conditions import certify_network, network_of
+        from .checks.weights.network_of import network_of
 
-        return None if network_of(self.condition) is None else certify_network(self.condition)
+        if network_of(self.condition) is None:
+            return None
+        from .checks.weights.conditions import certify_network
+
+        return certify_network(self.condition)
 
     def _reason(self) -> str | None:
         from .checks.translate.condition import why_not
@@ -199,7 +207,7 @@ class Session:
     def _certify(self, searched: Verdict) -> Verdict:
         from .checks.certify.certify import certify
 
-        left = 60.0 if self.seconds is None else max(1.0, self.seconds - self.elapsed)
+        left = 60.0 if self.seconds is None else max(0.01, self.deadline.left)
         with self._line() as report:
             proved = certify(
                 self.condition, seconds=left, jobs=self.jobs, scheduler=self.scheduler, like=self.like, comparator=self.comparator,
@@ -214,12 +222,13 @@ class Session:
     def _search(self, certifiable: bool) -> Verdict:
         from .checks.falsify.falsify import falsify
 
-        limit = None if self.seconds is None else self.seconds / 4 if certifiable else self.seconds
+        limit = None if self.seconds is None else max(0.01, self.deadline.left)
+        part = None if limit is None else limit / 4 if certifiable else limit
         evaluations = None if limit is None or self.reduced else 10**9
         elsewhere = {} if self.reduced else {"scheduler": self.scheduler, "jobs": self.jobs}
         with self._line() as report:
             return falsify(
-                self.condition, like=self.like, seed=self.seed, seconds=limit, budget=evaluations, on_first=self._first,
+                self.condition, like=self.like, seed=self.seed, seconds=limit, search_seconds=part, budget=evaluations, on_first=self._first,
                 progress=(lambda what, n: report(f"{n:,} evaluations, {n / max(self.elapsed, 1e-9):,.0f}/s: {what}")) if self.talk else None,
                 checkpoint=None if self.reduced else self.state, **elsewhere,
             )  # fmt: skip
@@ -271,25 +280,34 @@ def _searched(search: Verdict, why: str) -> Verdict:
 
 
 def _both(search: Verdict, proved: Any) -> Verdict:
-    """Undecided: what the search saw and what the branch and bound proved."""
-    return Verdict(
-        Status.INCONCLUSIVE,
-        f"{proved.sentence} {search.sentence}",
-        proved.evidence,
-        {**search.witness, **proved.witness},
+    """Undecided: what the search saw and what the branch and bound proved, whose certificate stays with it."""
+    return replace(
+        proved,
+        sentence=f"{proved.sentence} {search.sentence}",
+        witness={**search.witness, **proved.witness},
     )
+
+
+def _weaker(verdict: Any) -> str:
+    """What is proved of a condition that is not decided, where that can be written down: ``slack >= -delta``."""
+    if verdict.status is not Status.INCONCLUSIVE or getattr(verdict, "codes", None) is None:
+        return ""
+    return f"slack >= -{show(float(verdict.delta))}"
 
 
 def _write(verdict: Any, path: Path | None) -> str:
     """Write the certificate and say where, or say why there is none."""
     if path is None:
         return ""
-    if verdict.status is not Status.HOLDS:
-        return "No certificate was written: there is one only for a condition that is proved."
+    weaker = _weaker(verdict)
+    if verdict.status is not Status.HOLDS and not weaker:
+        return "No certificate was written: there is one only for what is proved."
     try:
         written = Path(verdict.write(path))
         what = written.parent if written.name == "certificate.json" and written != path else written
-        return f"Certificate: {written}\nCheck it: proxyconvex verify {what}"
+        return (
+            f"Certificate{f' of {weaker}' if weaker else ''}: {written}\nCheck it: proxyconvex verify {what}"
+        )
     except InvalidInputError as error:
         return f"No certificate was written: {error.fix or error}"
 
@@ -297,7 +315,7 @@ def _write(verdict: Any, path: Path | None) -> str:
 def _show(out: Console, verdict: Any, session: Session, target: str, note: str) -> None:
     w = verdict.witness
     out.print(
-        f"[bold {COLOURS[verdict.status]}]{verdict.status.name}[/] (evidence {verdict.evidence.name}, {session.elapsed:.2f} s)"
+        f"[bold {COLOURS[verdict.status]}]{verdict.status.name}[/]{f', but {weaker} holds' if (weaker := _weaker(verdict)) else ''} (evidence {verdict.evidence.name}, {session.elapsed:.2f} s)"
     )
     if verdict.status is Status.FALSIFIED and "confirmed_by" in w:
         for name, value in _short_point(w):
@@ -341,7 +359,7 @@ def _cut(text: str, limit: int = SHOWN) -> str:
     return text if len(text) <= limit else text[: limit - 4] + " ..."
 
 
-def as_data(verdict: Any, target: str, session: Session, note: str | None) -> dict[str, Any]:
+def as_data(verdict: Any, target: str, session: Session, note: str) -> dict[str, Any]:
     """The verdict as JSON data."""
     return {
         "target": target,
@@ -351,7 +369,7 @@ def as_data(verdict: Any, target: str, session: Session, note: str | None) -> di
         "evidence": verdict.evidence.name,
         "seconds": round(session.elapsed, 4),
         "seed": session.seed,
-        "certificate": (note or "").removeprefix("Certificate: ").split("\n")[0] or None,
+        "certificate": note.split(": ", 1)[1].split("\n")[0] if note.startswith("Certificate") else None,
         "witness": _plain({k: v for k, v in verdict.witness.items() if k not in ("flat", "arguments")}),
     }
 

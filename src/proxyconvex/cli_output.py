@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from proxyconvex_checker.claims.promise import show
+from proxyconvex_checker.decimals import show
 
 from .core.guarantee import Alternative
 from .report.summary import baseline_words, method_line

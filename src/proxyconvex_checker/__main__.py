@@ -12,7 +12,7 @@ import sys
 import textwrap
 from collections.abc import Sequence
 
-from .verify import Result, verify
+from .checking import Result, verify
 
 VERDICTS = {0: "ACCEPTED", 1: "REJECTED", 2: "UNREADABLE"}
 

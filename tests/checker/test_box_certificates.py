@@ -30,7 +30,7 @@ from proxyconvex_checker import document
 from proxyconvex_checker.boxes import expressions as boxes_expressions  # noqa: E402
 from proxyconvex_checker.boxes import tree as boxes_tree
 from proxyconvex_checker.boxes import verify as boxes_verify
-from proxyconvex_checker.verify import verify  # noqa: E402
+from proxyconvex_checker.checking import verify  # noqa: E402
 
 MUTATIONS = 2_000
 

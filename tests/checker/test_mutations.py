@@ -20,9 +20,9 @@ import pytest
 from certificate_damage import Certificate, at, copy_of, leaves, objects
 
 from proxyconvex_checker import document
+from proxyconvex_checker.checking import verify
 from proxyconvex_checker.claims import promise as claims
 from proxyconvex_checker.claims.table import CLAIMS
-from proxyconvex_checker.verify import verify
 
 MUTATIONS = 2_000
 

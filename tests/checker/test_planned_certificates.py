@@ -12,9 +12,9 @@ from proxyconvex.core.references import REFERENCES
 from proxyconvex.report import certificate
 from proxyconvex.synthesis.plan import plan
 from proxyconvex_checker import document
+from proxyconvex_checker.checking import verify
 from proxyconvex_checker.claims import promise as claims
 from proxyconvex_checker.claims.table import CLAIMS
-from proxyconvex_checker.verify import verify
 
 SETTINGS = {
     "two-layer-T8": dict(family="two-layer-ntk", width=64, method="normalised-gd"),

@@ -19,9 +19,9 @@ from proxyconvex.core.errors import InvalidInputError
 from proxyconvex.report import certificate
 from proxyconvex_checker import document, preprocessing
 from proxyconvex_checker.__main__ import main
+from proxyconvex_checker.checking import STEPS, verify
 from proxyconvex_checker.claims import promise as claims
 from proxyconvex_checker.claims.table import CLAIMS
-from proxyconvex_checker.verify import STEPS, verify
 
 CHECKER = Path(proxyconvex_checker.__file__).parent
 

@@ -17,8 +17,8 @@ from certificate_damage import at, dotted, leaves, objects
 
 import proxyconvex as pc
 from proxyconvex_checker import document
+from proxyconvex_checker.checking import verify
 from proxyconvex_checker.initial import array_digest
-from proxyconvex_checker.verify import verify
 from proxyconvex_checker.weights import claims as weight_claims
 
 MUTATIONS = 600

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from fractions import Fraction
 
 import condition_zoo as zoo
@@ -11,9 +12,12 @@ import pytest
 
 import proxyconvex as pc
 from proxyconvex.checks.certify import rewrite
+from proxyconvex.checks.certify.boxes import CHUNK
 from proxyconvex.checks.certify.certify import certify
-from proxyconvex.checks.certify.search import CHUNK, Progress
+from proxyconvex.checks.certify.search import Progress
 from proxyconvex.core.evidence import Evidence, Status
+from proxyconvex_checker import document, verify
+from proxyconvex_checker.boxes import verify as boxes_verify
 
 
 @pytest.mark.parametrize("name", zoo.TRUE)
@@ -124,8 +128,44 @@ def test_spent_budget_says_what_is_proved_and_where_it_is_worst():
     rng = np.random.default_rng(0)
     x = {k: rng.uniform(float(lo), float(hi), 20_000) for k, (lo, hi) in condition.variables.items()}
     assert condition.slack(x).min() >= -float(verdict.delta)
-    with pytest.raises(pc.InvalidInputError, match="a verdict HOLDS that was reached by boxes"):
-        verdict.document()
+
+
+def product():
+    """True and zero on a surface of four variables that subdivision alone cannot close."""
+    return pc.reduced(
+        lambda a, b, c, d: (a * c + b * d) ** 2 - 2 * (a * c + b * d) + 1,
+        a=(0, 2),
+        b=(-1, 1),
+        c=(0, 2),
+        d=(-1, 1),
+    )
+
+
+def with_segment():
+    """Second derivatives close the boxes near the centre; along the factorisations that are as good others stay open."""
+    f = lambda w: (w[0] * w[2] + w[1] * w[3] - 1) ** 2 / 2  # noqa: E731
+    return pc.ProxyPL(f, f, 0, 2, 0.5, region=pc.Ball([1.0, 0.0, 1.0, 0.0], 0.5))
+
+
+OPEN = {"form": zoo.leaky, "plain": product, "segment": with_segment}
+
+
+@pytest.mark.parametrize("name", OPEN)
+def test_what_is_proved_when_the_budget_is_spent_can_be_checked_by_others(name, tmp_path):
+    verdict = certify(OPEN[name](), max_boxes=2_500, solver="boxes", jobs=1)
+    assert verdict.status is Status.INCONCLUSIVE and verdict.delta > 0
+    path = verdict.write(tmp_path / "up-to-delta.json")
+    answer = verify(path)
+    assert answer.accepted, answer
+    raw = json.loads(path.read_text())
+    assert (raw["form"] is not None) == (name == "form") and bool(raw["segments"]) == (name == "segment")
+    assert Fraction(raw["delta"]) == verdict.delta and "is not proved" in raw["statement"]
+    for delta in ("0", str(verdict.delta / 3)):
+        damaged = {**raw, "delta": delta}
+        damaged["statement"] = boxes_verify.statement(boxes_verify.parse(damaged))
+        damaged["seal"] = document.seal(damaged)
+        path.write_text(json.dumps(damaged))
+        assert not verify(path).accepted
 
 
 def test_formula_that_is_not_defined_everywhere_is_not_certified():
@@ -199,7 +239,7 @@ def test_interrupted_search_resumes_where_it_was(tmp_path):
     assert other[0].boxes == 1
 
 
-def test_threads_change_nothing():
+def test_processes_change_nothing():
     one, two = certify(hard(), jobs=1), certify(hard(), jobs=2)
     assert np.array_equal(one.codes, two.codes)
 
@@ -207,9 +247,9 @@ def test_threads_change_nothing():
 @pytest.mark.slow
 def test_dask_gives_the_same_tree(monkeypatch):
     distributed = pytest.importorskip("distributed", reason="dask is not installed")
-    from proxyconvex.checks.certify import search as certify_search
+    from proxyconvex.checks.certify import boxes as certify_boxes
 
-    monkeypatch.setattr(certify_search, "CHUNK", CHUNK // 16)
+    monkeypatch.setattr(certify_boxes, "CHUNK", CHUNK // 16)
     here = certify(hard(), jobs=1)
     cluster = distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None

@@ -13,7 +13,7 @@ import pytest
 import proxyconvex as pc
 from proxyconvex.checks.certify.certify import certify
 from proxyconvex.core.evidence import Status
-from proxyconvex_checker.verify import verify
+from proxyconvex_checker.checking import verify
 
 ACTIVATIONS = [
     "softplus", "sigmoid", "tanh", "relu", "leaky-relu:1/4", "square", lambda t, sigmoid: t * sigmoid(t), lambda t: t**3 / 3 + t,

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+import proxyconvex as pc
 from proxyconvex import cli
 from proxyconvex.cli_check import state_file
 
@@ -203,3 +204,17 @@ def test_the_help_documents_exit_codes():
         "--scheduler",
     ):
         assert part in text
+
+
+def test_an_undecided_condition_leaves_a_certificate_of_what_is_proved(tmp_path):
+    path = tmp_path / "flat.py"
+    path.write_text(
+        "import proxyconvex as pc\n"
+        "cond = pc.reduced(lambda a, b, c, d: (a * c + b * d) ** 2 - 2 * (a * c + b * d) + 1, a=(0, 2), b=(-1, 1), c=(0, 2), d=(-1, 1))\n"
+    )
+    certificate = tmp_path / "flat.json"
+    code, out, _ = run(f"{path}:cond", "--budget", "2s", "--certificate", certificate, "--quiet")
+    assert code == 3
+    assert "INCONCLUSIVE, but slack >= -" in out and "It holds up to -delta" in out
+    assert "Certificate of slack >= -" in out
+    assert pc.verify(certificate).accepted

@@ -8,6 +8,7 @@ import pytest
 from flint import arb, ctx, fmpq
 
 from proxyconvex.core.errors import InvalidInputError
+from proxyconvex.core.exponential import exp_ends
 from proxyconvex.core.numbers import (
     Interval,
     exact,
@@ -65,6 +66,35 @@ def test_exp_encloses_and_is_tight(x):
     r, true = exp(x), oracle("exp", x)
     assert r.lo * (1 - F(1, 10**100)) <= true <= r.hi * (1 + F(1, 10**100))
     assert (r.hi - r.lo) / r.lo < F(1, 2**180)
+
+
+@pytest.mark.parametrize("bits", [24, 53, 224])
+def test_exp_ends_contain_the_true_value(bits):
+    rng = np.random.default_rng(3)
+    points = [
+        F(0),
+        F(10**6),
+        F(-(10**6)),
+        F(5, 7) / 2**900,
+        *(F(int(n)) for n in rng.integers(-900, 900, 20)),
+    ]
+    points += [F(x) for x in rng.normal(size=60) * 10.0 ** rng.integers(-18, 5, 60)]
+    points += [F(int(n), int(d)) for n, d in rng.integers(1, 10**9, (60, 2))]
+    with ctx.workprec(1200):
+        for x in points:
+            lo, hi = exp_ends(x, bits)
+            true = arb(fmpq(x.numerator, x.denominator)).exp()
+            low, high = (
+                F(int(m)) * F(2) ** int(e) for m, e in (true.lower().man_exp(), true.upper().man_exp())
+            )
+            assert lo <= low, x
+            assert high <= hi, x
+            assert (hi - lo) / lo <= F(4, 2**bits), x
+            assert all(odd_part(end.numerator) < 2**bits for end in (lo, hi))
+
+
+def odd_part(n):
+    return n // (n & -n)
 
 
 @pytest.mark.parametrize("e", [F(1, 2), F(1, 3), F(5, 2), F(0.3), F(0.7) + 3, F(22, 7) * F(1, 97)], ids=float)

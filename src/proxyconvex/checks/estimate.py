@@ -80,7 +80,7 @@ def estimate(
     problem = ParameterProblem(condition, like)
     if points is None:
         rng = np.random.default_rng([seed, 0])
-        rows = np.concatenate([structured_points(problem, rng), random_points(problem, 4096, rng)])
+        rows = np.concatenate([structured_points(problem, lambda: rng), random_points(problem, 4096, rng)])
     else:
         rows = np.stack([_row(p, problem) for p in points]) if len(points) else np.zeros((0, problem.size))
     values = critical_values(condition, name, rows, like) if len(rows) else np.zeros(0)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from .errors import InvalidInputError
+from .exponential import exp_ends
 
 # Guard bits of the elementary functions, and the size at which endpoints are rounded outward (so that long
 # computations do not grow without limit). Short formulas on float64 data never reach it and stay exact.
@@ -293,22 +294,12 @@ def _binary_power(x: Fraction, k: int) -> tuple[Fraction, Fraction]:
 
 @functools.lru_cache(maxsize=256)
 def _exp(x: Fraction) -> Interval:
-    """Enclosure of ``e**x``: Taylor series at ``x / 2^k``, ``|x / 2^k| <= 2^-10``, then k squarings."""
+    """Enclosure of ``e**x``."""
     if abs(x) > 10**6:
         raise InvalidInputError(
             "exponent", float(x), "at most 10^6 in size", "The result has no useful float value."
         )
-    k = max(0, 10 + (abs(x.numerator) // x.denominator + 1).bit_length())
-    t = Interval(_significant(x, False), _significant(x, True)) / 2**k
-    term, total, size = Interval(1), Interval(1), max(abs(t.lo), abs(t.hi))
-    for i in range(1, 26):
-        term = _tight(term * t / i)
-        total = _tight(total + term)
-    rest = 2 * size**26 / math.factorial(26)  # the tail is at most twice its first term
-    total = _tight(total + Interval(-rest, rest))
-    for _ in range(k):
-        total = _tight(total * total)
-    return total
+    return Interval(*exp_ends(x, PRECISION))
 
 
 def _tight(x: Interval) -> Interval:

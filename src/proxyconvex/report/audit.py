@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from proxyconvex_checker.claims.promise import show
+from proxyconvex_checker.decimals import show
 
 from ..core.errors import InvalidInputError
 from ..core.evidence import Status

@@ -16,9 +16,9 @@ import numpy as np
 
 from proxyconvex_checker import document, initial
 from proxyconvex_checker import verify as _check
+from proxyconvex_checker.checking import CERTIFICATE, Result
 from proxyconvex_checker.claims import promise as claims
 from proxyconvex_checker.claims.table import CLAIMS
-from proxyconvex_checker.verify import CERTIFICATE, Result
 
 from ..core.errors import InvalidInputError
 from ..core.methods import SGD, ConstantStep, Method, NormalisedStep

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from proxyconvex_checker import single_neuron as checker
-from proxyconvex_checker.claims.promise import show
+from proxyconvex_checker.decimals import show
 from proxyconvex_checker.errors import CheckError
 
 from ..core.errors import InvalidInputError

@@ -7,9 +7,10 @@ proved again, in the arithmetic of `intervals`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from . import expressions as ex
 from . import form as boxes_form
 from .tree import Proof, open_leaves, unpack, walk
 
+T = TypeVar("T")
 FORMAT, SCHEMA = "proxyconvex-box-certificate", 2
 MAX_NODES = 50_000_000
 TRUSTED = (
@@ -139,9 +141,23 @@ def statement(raw: dict[str, Any]) -> str:
     return said + origin
 
 
+def either(parsed: dict[str, Any], check: Callable[[ex.Rows], T]) -> T:
+    """A check of the slack with delta added or, failing that, of the slack alone: where this is >= 0, ``slack + delta`` is, too."""
+    constants, delta = dict(parsed["constants"]), parsed["delta"]
+    try:
+        return check(closed(parsed["slack"], constants, delta))
+    except CheckError:
+        if not delta:
+            raise
+        return check(closed(parsed["slack"], constants, Fraction(0)))
+
+
 def requirements(parsed: dict[str, Any]) -> list[ex.Rows] | None:
     """What the quadratic form, or the slack in another writing, asks for, after checking that it is the slack."""
-    slack = closed(parsed["slack"], dict(parsed["constants"]), parsed["delta"])
+    return either(parsed, lambda slack: _requirements(parsed, slack))
+
+
+def _requirements(parsed: dict[str, Any], slack: ex.Rows) -> list[ex.Rows] | None:
     known = {n for n, _, _ in parsed["variables"]}
     if parsed["rewritten"] is not None:
         return [_rewritten(parsed, slack, known)]
@@ -244,7 +260,8 @@ def _curvature(state: _State) -> str:
         return "the region is convex; second derivatives decide"
     if not d["segments"]:
         return "none is used"
-    curvature.check(d["segments"], closed(d["slack"], dict(d["constants"]), d["delta"]), {n for n, _, _ in d["variables"]})  # fmt: skip
+    names = {n for n, _, _ in d["variables"]}
+    either(d, lambda slack: curvature.check(d["segments"], slack, names))
     return "the slack and its derivatives vanish where the segments start"
 
 

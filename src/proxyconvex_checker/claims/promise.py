@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from fractions import Fraction
 from typing import Any
 
+from ..decimals import show
 from ..document import EVIDENCE
 from ..errors import CheckError
 from ..rounding import to_float_down, to_float_up
@@ -180,21 +180,6 @@ def stored_constants(derived: dict[str, float], claim: Claim) -> dict[str, float
 def probability(params: dict[str, Any], claim: Claim) -> float | None:
     """The confidence a claim has: ``1 - delta`` rounded down, or None where it is not about probability."""
     return to_float_down(1 - Fraction(params["delta"])) if claim.mode == "probability" else None
-
-
-def show(value: float, lower: bool = False, digits: int = 6) -> str:
-    """``value`` to six significant digits, rounded up (a lower bound: down), so that it implies the text."""
-    rounded = Context(prec=digits, rounding=ROUND_FLOOR if lower else ROUND_CEILING).create_decimal(
-        Decimal(value)
-    )
-    if rounded == 0:
-        return "0"
-    if -5 <= rounded.adjusted() < 15:
-        text = format(rounded, "f")
-        return text.rstrip("0").rstrip(".") if "." in text else text
-    mantissa, _, exponent = format(rounded, "e").partition("e")
-    mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
-    return f"{mantissa}e{exponent}"
 
 
 def _names(document: dict[str, Any], claim: Claim) -> dict[str, str]:

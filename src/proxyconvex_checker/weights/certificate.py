@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from .. import activations, document
+from ..checking import load_array
 from ..document import choice, integer, items, matching, optional, real, record, text
 from ..errors import CheckError
 from ..initial import array_digest
-from ..verify import load_array
 from . import claims as weight_claims
 from .claims import DENSE, QUANTITIES, TWO_LAYER, Subject
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..activations import Activation
-from ..claims.promise import show
+from ..decimals import show
 from ..directed import quiet
 from ..errors import CheckError
 from ..rationals import rational, sqrt_lower, to_float_up

@@ -26,6 +26,16 @@ TESTS = {
 }
 
 
+CHUNK = 4096
+WORK = 2**21
+"""Most evaluations of nodes in one chunk, which is what lies between two looks at the clock."""
+
+
+def rows_for(cost: int) -> int:
+    """How many boxes make a chunk, where one box asks for so many evaluations of nodes."""
+    return max(64, min(CHUNK, WORK // max(1, cost)))
+
+
 @dataclass(frozen=True)
 class Task:
     """What is to be shown on every box.
@@ -43,6 +53,14 @@ class Task:
     curved: Curved | None
     domain: Program | None
     widths: Array
+
+    @property
+    def rows(self) -> int:
+        """How many boxes make a chunk."""
+        cost = sum(len(p.order) for p in (self.slack, self.form) if p is not None)
+        if self.curved is not None:
+            cost += len(self.curved.residual.order) * (1 + len(self.curved.moved) ** 2)
+        return rows_for(cost)
 
     @classmethod
     def make(

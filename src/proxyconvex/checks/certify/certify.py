@@ -6,9 +6,8 @@ import hashlib
 import json
 import os
 import sys
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,16 +19,19 @@ from ...core.expressions import Expression, names, rational, topological
 from ...core.intervals import lower_float, upper_float
 from ...core.premises import Premise
 from ...core.reduced import ReducedCondition
+from ..deadline import NEVER, Deadline, OutOfTime
 from ..intervals.arrays import Own
 from ..intervals.choose import arithmetic
 from . import polynomials, verdict
-from .boxes import Task
+from .boxes import CENTRED, Task
+from .floor import best_floor
 from .program import Program
 from .rewrite import plans
-from .search import MAX_DIMENSION, Limits, Progress, State, on_dask, search, serial, threads
+from .search import MAX_DIMENSION, Limits, Progress, State, on_dask, search, serial
 from .vanish import segments
 from .verdict import Certification
 from .ways import Way
+from .workers import Workers
 
 if TYPE_CHECKING:
     from ..weights.conditions import NetworkVerdict
@@ -37,7 +39,10 @@ if TYPE_CHECKING:
 SOLVERS = ("auto", "boxes", "z3")
 ROUNDS = (3_000, 100_000)
 """Box budgets of the first rounds, in which every way to write the residual gets its chance."""
-FLOOR_BOXES = 50_000
+RESERVED = 0.1
+"""Share of the time that is kept for the bound on the slack over the boxes that stay open."""
+PREPARING = 0.3
+"""Share that looking for ways may take."""
 
 
 @dataclass(frozen=True)
@@ -93,12 +98,18 @@ class Problem:
         """The condition with ``slack + delta`` in place of the slack."""
         return self.condition.raised(self.delta)
 
-    def ways(self, most: int = 3) -> list[Way]:
-        """Ways to prove it that are cheap to find, the most promising first; the last is the slack as it stands."""
+    def ways(self, until: Deadline | None = None, most: int = 3) -> list[Way]:
+        """Ways to prove it that are cheap to find, the most promising first; the last is the slack as it stands.
+
+        Args:
+            until: when to stop looking for others than the last.
+            most: how many quadratic forms.
+        """
+        until = until or NEVER
         if self.smoothness is not None:
             return [Way()]
         if self.hints:
-            return [*self.curved_ways(), Way()]
+            return [*self.curved_ways(until), Way()]
 
         def nonnegative(e: Expression) -> bool:
             if not names(e) <= set(self.condition.variables):
@@ -106,14 +117,15 @@ class Problem:
             low = Program([e], list(self.condition.variables), self.arithmetic).values(self.lo, self.hi)[0][0]
             return bool(low[0] >= 0)
 
-        return [*(Way(plan) for plan in plans(self.relaxed, nonnegative)[:most]), Way()]
+        return [*(Way(plan) for plan in plans(self.relaxed, nonnegative, until)[:most]), Way()]
 
-    def curved_ways(self) -> list[Way]:
+    def curved_ways(self, until: Deadline | None = None) -> list[Way]:
         """Ways with second derivatives where the slack vanishes to second order, and with the slack written as a polynomial."""
         if self.smoothness is not None:
             return []
-        expanded = self._expanded()
-        found = [Way(segment=s) for s in segments(self.relaxed, self.hints)]
+        until = until or NEVER
+        expanded = None if until.over else self._expanded()
+        found = [Way(segment=s) for s in segments(self.relaxed, self.hints, until)]
         if expanded is not None:
             found += [Way(rewritten=expanded, segment=found[0].segment if found else None)]
         return found
@@ -164,11 +176,11 @@ def certify(
         condition: a reduced condition in at most six variables, or a condition on at most six parameters in a bounded region (a
             ball, a box, per-neuron balls, products and intersections of them), whose functions JAX can trace; or a condition on
             ``space.loss`` of a `WeightSpace`, of any size, which its bounds certify.
-        seconds: time budget.
+        seconds: time budget of the whole call, translation and the bound on what stays open included; a piece of work once begun is
+            finished.
         max_boxes: box budget.
         delta: prove ``slack >= -delta`` instead.
-        jobs: threads. On chunks of this size they mostly wait for each other (two took 2.6 times as long as one when measured on two
-            cores), so for more speed use processes: ``scheduler``.
+        jobs: number of processes for levels of many boxes (1: none). They load while the search goes on here; results do not depend on them.
         scheduler: a Dask client or scheduler address to run on instead.
         arithmetic: ``"own"`` or ``"crival"`` (a package to install).
         solver: ``"boxes"``; ``"z3"`` for conditions made of ring operations, relu, step, abs, max and min (a package to
@@ -182,31 +194,30 @@ def certify(
 
     Returns:
         HOLDS with a certificate to `write`, FALSIFIED with a confirmed counterexample, or INCONCLUSIVE with the worst open box and the
-        delta for which ``slack >= -delta`` is proved, or with the reason why the condition cannot be certified.
+        smallest delta found for which ``slack >= -delta`` is proved (which can be written, too), or with the reason why the condition cannot be certified.
 
     Raises:
         InvalidInputError: for arguments that cannot be used.
     """
-    if solver not in SOLVERS:
-        raise InvalidInputError("solver", solver, ", ".join(SOLVERS))
-    if not seconds > 0 or not max_boxes >= 1:
-        raise InvalidInputError("budget", (seconds, max_boxes), "seconds > 0 and max_boxes >= 1")
-    if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
-        raise InvalidInputError("jobs", jobs, "a whole number >= 1")
-    if comparator not in ("fixed", "region"):
-        raise InvalidInputError("comparator", comparator, "'fixed' or 'region'")
-    started = time.perf_counter()
+    _check_options(solver, seconds, max_boxes, jobs, comparator)
+    until = Deadline.after(seconds)
     if isinstance(condition, Premise):
-        from ..weights.conditions import certify_network, network_of
+        from ..weights.network_of import network_of
 
         if network_of(condition) is not None:
+            from ..weights.conditions import certify_network
+
             return certify_network(condition)
         from ..translate.condition import NotCertifiable, translate
 
         try:
-            made = translate(condition, like, comparator == "region", name)
+            made = translate(condition, like, comparator == "region", name, until)
         except NotCertifiable as reason:
             return verdict.not_certifiable(str(reason))
+        except OutOfTime:
+            return verdict.not_certifiable(
+                f"the budget of {seconds:.3g} s was spent on writing the formula down"
+            )
         problem = Problem.make(made.reduced, delta, arithmetic, made.smoothness, made.zeros)
     else:
         problem = Problem.make(condition, delta, arithmetic)
@@ -217,13 +228,13 @@ def certify(
             )
         from .z3 import decide
 
-        return decide(problem.condition, seconds, problem.delta, required=True)
-    runner = on_dask(scheduler) if scheduler is not None else threads(jobs) if jobs > 1 else serial
+        return decide(problem.condition, max(1.0, until.left), problem.delta, required=True)
+    workers = Workers(jobs)
+    runner = on_dask(scheduler) if scheduler is not None else workers if jobs > 1 else serial
     report, finish = _reporter(progress)
     run = _Run(
         problem,
-        started,
-        seconds,
+        until,
         max_boxes,
         runner,
         report,
@@ -234,6 +245,18 @@ def certify(
         return run()
     finally:
         finish()
+        workers.close()
+
+
+def _check_options(solver: str, seconds: float, max_boxes: int, jobs: int, comparator: str) -> None:
+    if solver not in SOLVERS:
+        raise InvalidInputError("solver", solver, ", ".join(SOLVERS))
+    if not seconds > 0 or not max_boxes >= 1:
+        raise InvalidInputError("budget", (seconds, max_boxes), "seconds > 0 and max_boxes >= 1")
+    if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
+        raise InvalidInputError("jobs", jobs, "a whole number >= 1")
+    if comparator not in ("fixed", "region"):
+        raise InvalidInputError("comparator", comparator, "'fixed' or 'region'")
 
 
 @dataclass
@@ -241,8 +264,7 @@ class _Run:
     """Every way in turn with growing budgets; z3 between the rounds where it applies."""
 
     problem: Problem
-    started: float
-    seconds: float
+    until: Deadline
     max_boxes: int
     runner: Any
     report: Any
@@ -250,16 +272,12 @@ class _Run:
     path: Path | None
 
     def __post_init__(self) -> None:
-        self.ways = self.problem.ways()
+        self.searching = self.until.part(1 - RESERVED)
+        self.ways = self.problem.ways(self.searching.part(PREPARING))
         self.tasks = [self.problem.task(way) for way in self.ways]
         self.key = _key(self.problem)
         resumed = None if self.path is None else State.load(self.path, self.key)
         self.states = {0: resumed} if resumed is not None else {}
-
-    @property
-    def left(self) -> float:
-        """Seconds that remain."""
-        return self.seconds - (time.perf_counter() - self.started)
 
     def __call__(self) -> Certification:
         """The verdict."""
@@ -276,17 +294,22 @@ class _Run:
             return verdict.undecided_smoothness(
                 self.problem.condition, self.states[0], self.problem.smoothness, floor, box
             )
-        # A bound on the slack costs time on every open box: those with few are asked first, and at least one.
-        ranked = sorted(self.states.values(), key=lambda state: len(state.lo))
-        most = max(FLOOR_BOXES, len(ranked[0].lo))
-        found = [(*_floor(self.problem, state), state) for state in ranked if len(state.lo) <= most]
-        floor, box, state = max(found, key=lambda one: one[0])
-        return verdict.undecided(self.problem.condition, state, floor, box)
+        program = Program(
+            [self.problem.relaxed.closed], list(self.problem.condition.variables), self.problem.arithmetic
+        )
+        best = best_floor(program, self.states.values(), self.until)
+        way = next(self.ways[i] for i, state in self.states.items() if state is best.state)
+        if best.value >= 0:  # the bounds on the open boxes close them all
+            closed = replace(
+                best.state, tree=[*best.state.tree, np.full(len(best.state.lo), CENTRED, np.uint8)]
+            )
+            return verdict.holds(self.problem.condition, way, closed, self.problem.delta)
+        return verdict.undecided(self.problem.condition, way, best, self.problem.delta)
 
     def _round(self, limit: int, final: bool) -> Certification | None:
         for i, way in enumerate(self.ways):
             state = self.states.setdefault(i, State(self.problem.lo, self.problem.hi))
-            left = self.left
+            left = self.searching.left
             if left <= 0:
                 break
             keep = self.path if i == 0 else None
@@ -303,13 +326,17 @@ class _Run:
 
     def _add_ways(self) -> Certification | None:
         """The ways that take time to find; those with a parameter condition's hints are there already."""
-        if self.problem.hints or self.left <= 0:
+        if self.problem.hints or self.searching.over:
             return None
-        for way in self.problem.curved_ways():
+        for way in self.problem.curved_ways(self.searching.part(PREPARING)):
             self.ways.append(way)
             self.tasks.append(self.problem.task(way))
             state = self.states[len(self.ways) - 1] = State(self.problem.lo, self.problem.hi)
-            search(self.tasks[-1], state, Limits(max(self.left, 0.0), ROUNDS[0], self.runner, self.report))
+            search(
+                self.tasks[-1],
+                state,
+                Limits(max(self.searching.left, 0.0), ROUNDS[0], self.runner, self.report),
+            )
             if (done := _conclude(self.problem, way, state)) is not None:
                 return done
         return None
@@ -319,9 +346,9 @@ class _Run:
             return None
         from .z3 import applies, decide
 
-        if not applies(self.problem.condition):
+        if self.searching.over or not applies(self.problem.condition):
             return None
-        return decide(self.problem.condition, max(1.0, 0.5 * self.left), self.problem.delta)
+        return decide(self.problem.condition, max(1.0, 0.5 * self.searching.left), self.problem.delta)
 
 
 def _conclude(problem: Problem, way: Way, state: State) -> Certification | None:
@@ -333,20 +360,6 @@ def _conclude(problem: Problem, way: Way, state: State) -> Certification | None:
     if not len(state.lo):
         return verdict.holds(problem.condition, way, state, problem.delta, problem.smoothness)
     return None
-
-
-def _floor(problem: Problem, state: State) -> tuple[float, list[tuple[float, float]] | None]:
-    """A proved lower bound on the slack over the whole region, from its open boxes, and the box where it is attained."""
-    program = Program([problem.condition.closed], list(problem.condition.variables), problem.arithmetic)
-    worst, box = 0.0 if not problem.delta else -float(problem.delta), None
-    for start in range(0, len(state.lo), 4096):
-        lo, hi = state.lo[start : start + 4096], state.hi[start : start + 4096]
-        low = program.centred(lo, hi)[0][0]
-        low = np.where(np.isnan(low), -np.inf, low)
-        i = int(np.argmin(low))
-        if box is None or low[i] < worst:
-            worst, box = min(worst, float(low[i])), list(zip(lo[i].tolist(), hi[i].tolist(), strict=True))
-    return worst, box
 
 
 def _key(problem: Problem) -> str:
@@ -371,7 +384,7 @@ def _reporter(
     last, shown = [0.0], [False]
 
     def report(p: Progress) -> None:
-        now = time.perf_counter()
+        now = timing.clock()
         if now - last[0] > 0.2:
             last[0], shown[0] = now, True
             print(f"\r\033[K{p}", end="", file=sys.stderr, flush=True)

@@ -41,6 +41,13 @@ class Program:
             for node in topological(e):
                 seen[node] = None
         self.order = list(seen)
+        self._constants: dict[Expression, tuple[float, float]] = {}
+
+    def constant(self, node: Expression) -> tuple[float, float]:
+        """The floats around a constant; rounding a fraction outward takes as long as an operation on a chunk."""
+        if node not in self._constants:
+            self._constants[node] = lower_float(node.args[0]), upper_float(node.args[0])
+        return self._constants[node]
 
     def values(self, lo: np.ndarray, hi: np.ndarray) -> list[Pair]:
         """Enclosures of the outputs on boxes, each of shape (N,)."""
@@ -114,8 +121,8 @@ class _Run:
         """The enclosure of one node from those of its arguments."""
         op, args = node.op, node.args
         if op == "const":
-            c = args[0]
-            return np.full(self.n, lower_float(c)), np.full(self.n, upper_float(c))
+            low, high = self.program.constant(node)
+            return np.full(self.n, low), np.full(self.n, high)
         if op == "var":
             i = self.program.index[args[0]]
             low = np.ascontiguousarray(self.lo[:, i])

@@ -30,6 +30,7 @@ from ...core.expressions import (
     variable,
 )
 from ...core.reduced import ReducedCondition
+from ..deadline import Deadline
 from . import polynomials as algebra
 from .polynomials import Polynomial
 
@@ -207,18 +208,23 @@ def _simple(plan: Plan) -> tuple[int, int]:
     return (sum(len(topological(x)) for x in plan.requirements), plan.order)
 
 
-def plans(condition: ReducedCondition, nonnegative: Callable[[Expression], bool]) -> list[Plan]:
+def plans(
+    condition: ReducedCondition, nonnegative: Callable[[Expression], bool], until: Deadline | None = None
+) -> list[Plan]:
     """Every quadratic form found, simplest first.
 
     Args:
         condition: the reduced condition.
         nonnegative: whether an expression is known to be >= 0 on the whole region.
+        until: when to stop looking.
     """
     e = condition.closed
     found: list[Plan] = []
     inside = _inside(e)
     for u in condition.variables:
         for v in (*condition.variables, *PIVOTS):
+            if until is not None and until.over:
+                return sorted(found, key=_simple)
             if u == v or (
                 v in PIVOTS and not condition.variables[u][0] <= Fraction(v) <= condition.variables[u][1]
             ):

@@ -6,9 +6,7 @@ The tree is written breadth first, one byte a node: ``0..5`` bisects that coordi
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from ...core.errors import InvalidInputError
+from .. import deadline
 from .boxes import CENTRED, FORM, NATURAL, OUTSIDE, Outcome, Task, doubled, examine, largest, split_boxes
 
 Array = np.ndarray
 
-CHUNK = 4096
 FEW = 256
 HOPELESS = 20_000
 PLAIN, RARE = 2, 0.05
@@ -79,6 +77,8 @@ class State:
         floor: lower bound on the slack over the open boxes.
         score: how much each coordinate of the open boxes matters, from the last gradients that covered them.
         plain: how many of the coming levels do without gradients.
+        below: a proved lower bound on the slack over each open box, from the box it is half of; None where the tests bound
+            something else.
     """
 
     lo: Array
@@ -91,6 +91,7 @@ class State:
     floor: float = -np.inf
     score: Array | None = None
     plain: int = 0
+    below: Array | None = None
 
     def save(self, path: Path, key: str) -> None:
         """Write the state to a file that `load` reads, atomically."""
@@ -99,6 +100,7 @@ class State:
         partial = path.with_suffix(".partial.npz")
         numbers = np.array([self.boxes, self.seconds, self.plain])
         score = np.zeros(0) if self.score is None else self.score
+        below = np.zeros(0) if self.below is None else self.below
         np.savez_compressed(
             partial,
             lo=self.lo,
@@ -107,6 +109,7 @@ class State:
             levels=levels,
             numbers=numbers,
             score=score,
+            below=below,
             key=np.array(key),
         )
         partial.replace(path)
@@ -121,7 +124,7 @@ class State:
                 return None
             tree = np.split(stored["tree"], np.cumsum(stored["levels"])[:-1]) if len(stored["levels"]) else []
             boxes, seconds, plain = stored["numbers"]
-            score = stored["score"] if stored["score"].size else None
+            score, below = (stored[k] if k in stored and stored[k].size else None for k in ("score", "below"))
             return cls(
                 stored["lo"],
                 stored["hi"],
@@ -130,6 +133,7 @@ class State:
                 seconds=float(seconds),
                 score=score,
                 plain=int(plain),
+                below=below,
             )
 
 
@@ -141,19 +145,6 @@ def serial(task: Task, chunks: Chunks) -> Iterator[Outcome]:
     """One chunk after the other."""
     for chunk in chunks:
         yield examine(task, *chunk)
-
-
-def threads(jobs: int) -> Runner:
-    """Chunks on threads: NumPy lets go of the interpreter inside its loops."""
-
-    def run(task: Task, chunks: Chunks) -> Iterator[Outcome]:
-        if len(chunks) < 2:
-            yield from serial(task, chunks)
-            return
-        with ThreadPoolExecutor(jobs) as pool:
-            yield from pool.map(lambda c: examine(task, *c), chunks)
-
-    return run
 
 
 def on_dask(scheduler: Any) -> Runner:
@@ -204,21 +195,21 @@ class Limits:
 
 def search(task: Task, state: State, limits: Limits) -> State:
     """Continue until no box is open, a violation is met, or the budget is spent."""
-    started, before = time.perf_counter(), state.seconds
+    started, before = deadline.clock(), state.seconds
     saved = started
     try:
         while len(state.lo) and state.witness is None:
-            spent = time.perf_counter() - started
+            spent = deadline.clock() - started
             if spent > limits.seconds or state.boxes + len(state.lo) > limits.boxes:
                 break
             if not _level(task, state, limits, started, before) or _hopeless(task, state):
                 break
-            now = time.perf_counter()
+            now = deadline.clock()
             if limits.checkpoint is not None and now - saved > 5:
                 state.seconds, saved = before + now - started, now
                 state.save(limits.checkpoint, limits.key)
     finally:
-        state.seconds = before + time.perf_counter() - started
+        state.seconds = before + deadline.clock() - started
         if limits.checkpoint is not None:
             state.save(limits.checkpoint, limits.key)
     return state
@@ -242,11 +233,11 @@ def _hopeless(task: Task, state: State) -> bool:
 def _level(task: Task, state: State, limits: Limits, started: float, before: float) -> bool:
     """Examine every open box once. Returns False, and changes nothing, if the time ran out on the way."""
     lo, hi = state.lo, state.hi
-    starts = range(0, len(lo), CHUNK)
     # Gradients cost several times a plain enclosure. Where they close next to nothing, the next levels do without.
     plain = state.plain > 0 and state.score is not None and task.slack is not None
     arrays = (lo, hi, state.score) if plain else (lo, hi)
-    chunks = [tuple(x[s : s + CHUNK] for x in arrays) for s in starts]  # type: ignore[union-attr]
+    rows = task.rows
+    chunks = [tuple(x[s : s + rows] for x in arrays) for s in range(0, len(lo), rows)]  # type: ignore[union-attr]
     outcomes: list[Outcome] = []
     floor, worst, witness = np.inf, None, None
     done = 0
@@ -263,7 +254,7 @@ def _level(task: Task, state: State, limits: Limits, started: float, before: flo
             if bad.size and witness is None:
                 k = bad[np.argmin(outcome.centres[bad])]
                 witness = a[k] + 0.5 * (b[k] - a[k])
-        now = time.perf_counter() - started
+        now = deadline.clock() - started
         if limits.report is not None:
             box = None if worst is None else worst[1]
             open_ = sum(int((o.codes < NATURAL).sum()) for o in outcomes) + len(lo) - done
@@ -272,6 +263,7 @@ def _level(task: Task, state: State, limits: Limits, started: float, before: flo
             return False
     codes = np.concatenate([o.codes for o in outcomes])
     score = np.concatenate([o.score for o in outcomes])
+    below = np.concatenate([o.lower for o in outcomes])
     state.tree.append(codes)
     state.boxes += len(lo)
     still = codes < NATURAL
@@ -281,16 +273,18 @@ def _level(task: Task, state: State, limits: Limits, started: float, before: flo
     )
     rows = np.flatnonzero(still)
     lo, hi, score, split = lo[rows], hi[rows], score[rows], codes[rows].astype(np.intp)
+    below = np.fmax(below[rows], state.below[rows]) if state.below is not None else below[rows]
     while len(lo):
         lo, hi = split_boxes(lo, hi, split)
         score[np.arange(len(score)), split] /= 2
-        score = doubled(score)
+        score, below = doubled(score), doubled(below)
         # NumPy's cost is per call while boxes are few: then they are split again at once.
         if len(lo) > FEW or 2 * len(lo) > 8 * max(1, int(still.sum())):
             break
         split = largest(score).astype(np.intp)
         state.tree.append(split.astype(np.uint8))
     state.score = score
+    state.below = below if task.slack is not None and task.form is None else None
     state.lo, state.hi = lo, hi
     state.worst, state.witness, state.floor = worst, witness, floor
     return True

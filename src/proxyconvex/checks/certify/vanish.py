@@ -22,6 +22,7 @@ from ...core.expressions import (
     variable,
 )
 from ...core.reduced import ReducedCondition
+from ..deadline import Deadline
 from . import polynomials as algebra
 from .curvature import Segment
 from .rewrite import DIFFERENTIABLE, PIVOTS
@@ -32,21 +33,27 @@ MOST, LARGEST = 3, 1_500
 _TOLERANCE = 1e-8
 
 
-def segments(condition: ReducedCondition, hints: Iterable[Mapping[str, Expression]] = ()) -> list[Segment]:
+def segments(
+    condition: ReducedCondition, hints: Iterable[Mapping[str, Expression]] = (), until: Deadline | None = None
+) -> list[Segment]:
     """Sets where slack and derivatives vanish, by an identity of polynomials in atoms; those with the fewest moved variables first.
 
     Args:
         condition: the inequality.
         hints: values of several variables at once that are worth trying, each with its subsets. Without hints: every
             variable, or two, equal to another one, to 0, 1 or -1, or to a function of another one that occurs in the slack.
+        until: when to stop looking.
     """
     e = condition.closed
     if len(topological(e)) > LARGEST:
         return []
-    options = list(_subsets(hints)) or list(_guesses(condition, e))
+    # Where the slack is not zero with all values of a hint, it is not zero on any of the larger sets.
+    hints = list(hints)
+    possible = [h for h in hints if _looks_zero(condition, e, dict(h), slopes=False)]
+    options = list(_subsets(possible)) if hints else list(_guesses(condition, e))
     found: list[Start] = []
     for start in sorted(options, key=len):
-        if len(found) >= MOST:
+        if len(found) >= MOST or (until is not None and until.over):
             break
         if any(old.items() <= start.items() for old in found):
             continue  # the set found is larger
@@ -91,15 +98,15 @@ def _targets(condition: ReducedCondition, e: Expression, u: str) -> Iterator[Exp
                 yield substitute(condition.curve, {"t": variable(v)})
 
 
-def _looks_zero(condition: ReducedCondition, e: Expression, start: Start) -> bool:
-    """Whether the slack is about zero there and does not change sign to first order: a filter before the exact test."""
+def _looks_zero(condition: ReducedCondition, e: Expression, start: Start, slopes: bool = True) -> bool:
+    """Whether the slack is about zero there and (``slopes``) flat in the moved variables: a filter before the exact test."""
     rng = np.random.default_rng(0)
     x = {k: rng.uniform(float(lo), float(hi), 6) for k, (lo, hi) in condition.variables.items()}
     scale = 1 + np.max(np.abs(np.nan_to_num(evaluate(e, x))))
     at = {**x, **{k: np.broadcast_to(np.asarray(_float(t, x), float), 6) for k, t in start.items()}}
     if not np.all(np.abs(evaluate(e, at)) <= _TOLERANCE * scale):
         return False
-    for k in start:
+    for k in start if slopes else ():
         width = 1e-4 * float(condition.variables[k][1] - condition.variables[k][0])
         sides = [evaluate(e, {**at, k: at[k] + s * width}) for s in (1, -1)]
         if not np.all(np.abs(sides[0] - sides[1]) <= 1e-3 * width * scale):

@@ -5,19 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import ROUND_CEILING, Context, Decimal
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from proxyconvex_checker.claims.promise import show
+from proxyconvex_checker.decimals import show
 
 from ...core.arithmetics import evaluate
 from ...core.errors import InvalidInputError
 from ...core.evidence import Evidence, Status, Verdict
 from ...core.intervals import lower, lower_float, upper, upper_float
 from ...core.reduced import ReducedCondition
+from .boxes import CENTRED
+from .floor import Floor
 from .rewrite import Plan
 from .search import State
 from .ways import Way
@@ -62,7 +65,7 @@ class Certification(Verdict):
 
         if self.codes is None or self.condition is None or self.delta is None:
             raise InvalidInputError(
-                "certificate", self.status.name, "a verdict HOLDS that was reached by boxes",
+                "certificate", self.status.name, "a verdict HOLDS, or one that holds up to -delta, that was reached by boxes",
                 "Only such a proof can be written down and checked again; this verdict has none.",
             )  # fmt: skip
         return certify_document.accepted(self.condition, self.way, self.codes, self.delta, self.smoothness)
@@ -177,35 +180,48 @@ def _plain(x: Fraction) -> str:
     return str(x) if len(str(x)) <= 12 else repr(float(x)) if Fraction(float(x)) == x else str(x)
 
 
-def undecided(
-    condition: ReducedCondition, state: State, floor: float, box: list[tuple[float, float]] | None
-) -> Certification:
-    """The verdict of a spent budget: what is proved nevertheless, and the worst box."""
-    names = list(condition.variables)
-    shown = (
-        ""
-        if box is None
-        else ", ".join(f"{n} in [{a:.6g}, {b:.6g}]" for n, (a, b) in zip(names, box, strict=True))
-    )
-    delta = Fraction(-floor) if np.isfinite(floor) and floor < 0 else Fraction(0) if floor >= 0 else None
-    weaker = (
-        f"It holds up to -delta: slack >= -{rounded(delta)} is proved for all {condition.where}; between that and 0 nothing is decided"
-        if delta is not None
-        else "No lower bound on the slack was found either"
-    )
-    sentence = (
-        f"The budget of {state.seconds:.3g} s and {state.boxes:,} boxes is spent with {len(state.lo):,} boxes open. {weaker}. "
-        f"Worst open box: {shown}."
-    )
+def undecided(condition: ReducedCondition, way: Way, floor: Floor, delta: Fraction) -> Certification:
+    """The verdict of a spent budget: the delta for which ``slack >= -delta`` is proved nevertheless, and the worst box.
+
+    The tree of that proof is the branch and bound so far, with every open box closed by the bound on the slack there.
+
+    Args:
+        condition: as given.
+        way: what boxes were closed with.
+        floor: the bound on ``slack + delta``.
+        delta: what was asked for.
+    """
+    state, names = floor.state, list(condition.variables)
+    asked = f"-{rounded(delta)}" if delta else "0"
+    spent = f"The budget is spent; the best of the ways tried examined {state.boxes:,} boxes in {state.seconds:.3g} s and left {len(state.lo):,} open"
+    proved = short_above(delta - Fraction(floor.value)) if np.isfinite(floor.value) else None
+    if proved is None:
+        sentence = f"{spent}. No lower bound on the slack was found either."
+    else:
+        sentence = (
+            f"It holds up to -delta with delta = {rounded(proved)}: slack >= -{rounded(proved)} is proved for all {condition.where}; "
+            f"between that and {asked} nothing is decided. {spent}."
+        )
+    if floor.box is not None:
+        ends = zip(names, floor.box, strict=True)
+        sentence += f" Worst open box: {', '.join(f'{n} in [{a:.6g}, {b:.6g}]' for n, (a, b) in ends)}."
     witness = {
-        "box": dict(zip(names, box, strict=True)) if box else {},
-        "lower_bound": floor,
+        "box": dict(zip(names, floor.box, strict=True)) if floor.box else {},
+        "lower_bound": -np.inf if proved is None else -upper_float(proved),
         "open": len(state.lo),
     }
+    # A form or a segment that belongs to slack + delta says nothing about another delta.
+    written = proved is not None and (not delta or (way.requirements is None and way.segment is None))
+    codes = np.concatenate([*state.tree, np.full(len(state.lo), CENTRED, np.uint8)]) if written else None
     return Certification(
-        Status.INCONCLUSIVE, sentence, Evidence.CERTIFIED if delta is not None else Evidence.ASSUMED, witness,
-        condition, state.boxes, state.seconds, "", delta,
+        Status.INCONCLUSIVE, sentence, Evidence.ASSUMED if proved is None else Evidence.CERTIFIED, witness, condition, state.boxes,
+        state.seconds, way.sentence, proved, way, None, codes,
     )  # fmt: skip
+
+
+def short_above(x: Fraction) -> Fraction:
+    """A decimal number of four digits that is not below ``x >= 0``: the margin is more than the checker's enclosures are wider."""
+    return Fraction(Context(prec=4, rounding=ROUND_CEILING).create_decimal(Decimal(upper_float(x))))
 
 
 def undecided_smoothness(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,12 +19,13 @@ _GRID_LIMIT = 6000
 _FLOATS = 2**22
 
 
-def structured_points(problem: Problem, rng: np.random.Generator) -> Points:
+def structured_points(problem: Problem, rng: Callable[[], np.random.Generator]) -> Points:
     """The fixed points of a search: anchors, what lies between and beyond them, axes, corners, simple numbers.
 
     Args:
         problem: what is searched.
-        rng: chooses among axes and corners where there are too many.
+        rng: gives the generator that chooses among axes and corners where there are too many; else it is not asked, because
+            loading `numpy.random` takes longer than the search of a short formula.
 
     Returns:
         Points of the region, shape (n, p), at most a few thousand.
@@ -33,7 +35,9 @@ def structured_points(problem: Problem, rng: np.random.Generator) -> Points:
     some = max(2, min(512, _FLOATS // problem.size // 8))
     scale = problem.spread or 1.0
     for anchor in anchors[: 1 + (problem.size <= 4096)]:
-        axes = rng.permutation(problem.size)[: min(problem.size, max(1, some // 24))]
+        axes = np.arange(problem.size)
+        if problem.size > max(1, some // 24):
+            axes = rng().permutation(problem.size)[: max(1, some // 24)]
         for t in scale * 2.0 ** np.array([-7, -4, -2, -1, 0, 2]):
             steps = np.zeros((len(axes), problem.size))
             steps[np.arange(len(axes)), axes] = t
@@ -46,11 +50,11 @@ def structured_points(problem: Problem, rng: np.random.Generator) -> Points:
     return problem.project(np.concatenate(parts))
 
 
-def corners(p: int, n: int, rng: np.random.Generator) -> Points:
+def corners(p: int, n: int, rng: Callable[[], np.random.Generator]) -> Points:
     """Vectors of signs: all of them when there are few, else random ones and the two constant ones."""
     if 2**p <= n:
         return np.array(list(itertools.product((-1.0, 1.0), repeat=p)))
-    signs = rng.choice([-1.0, 1.0], size=(n, p))
+    signs = rng().choice([-1.0, 1.0], size=(n, p))
     signs[0], signs[-1] = 1.0, -1.0
     return signs
 
@@ -89,6 +93,14 @@ def box(problem: Problem) -> tuple[Float[np.ndarray, " p"], Float[np.ndarray, " 
     far = np.concatenate([np.eye(problem.size), -np.eye(problem.size)]) * 1e9
     ends = problem.project(far)
     return ends.min(axis=0), ends.max(axis=0)
+
+
+def values_of(problem: Problem, i: int, n: int, rng: Callable[[], np.random.Generator]) -> np.ndarray:
+    """``n`` values of one coordinate: evenly over its range where it has one of its own, else those of random points."""
+    if hasattr(problem, "low"):
+        low, high = box(problem)
+        return np.linspace(low[i], high[i], n)
+    return random_points(problem, n, rng())[:, i]
 
 
 def random_points(problem: Problem, n: int, rng: np.random.Generator) -> Points:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import sys
-import time
 from collections.abc import Iterator
 from typing import Any
 
 from ...core.errors import InvalidInputError
+from ..deadline import Deadline
 from .posed import problem_of
 from .search import Found, Search
 
@@ -39,7 +39,7 @@ def search_elsewhere(search: Search, condition: Any, like: Any, scheduler: Any, 
     used = max(search.evaluations, 1)
     per_task = max(1, search.budget // _TASKS)
     tasks = max(1, min(_TASKS, (search.budget - used) // per_task))
-    left = None if search.deadline is None else max(0.1, search.deadline - time.monotonic())
+    left = max(0.1, search.deadline.left)
     payload = _packed(condition, like)
     with _client(scheduler, jobs) as client:
         futures = [
@@ -87,10 +87,9 @@ def _problem(payload: bytes) -> Any:
     return problem_of(*cloudpickle.loads(payload))
 
 
-def _task(payload: bytes, seed: int, first_round: int, budget: int, seconds: float | None) -> dict[str, Any]:
+def _task(payload: bytes, seed: int, first_round: int, budget: int, seconds: float) -> dict[str, Any]:
     """Some rounds of a search, on a worker."""
-    deadline = None if seconds is None else time.monotonic() + seconds
-    search = Search(_problem(payload), seed, budget, deadline)
+    search = Search(_problem(payload), seed, budget, Deadline.after(seconds))
     found = search.run(first_round)
     return {
         "found": found,

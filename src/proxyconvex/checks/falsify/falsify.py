@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from proxyconvex_checker.claims.promise import show
+from proxyconvex_checker.decimals import show
 
 from ...core.errors import InvalidInputError
 from ...core.evidence import Evidence, Status, Verdict
 from ...core.premises import Premise
 from ...core.reduced import ReducedCondition
-from .distributed import search_elsewhere
+from ..deadline import Deadline
 from .posed import problem_of
 from .problem import Confirmation, Problem
-from .search import Found, Search
+from .search import Found, Search, path_of
 from .shrink import Shrinker
+
+if TYPE_CHECKING:
+    import os
 
 OnFirst = Callable[[Verdict], None]
 
@@ -31,6 +31,7 @@ def falsify(
     seed: int = 0,
     budget: int | None = None,
     seconds: float | None = None,
+    search_seconds: float | None = None,
     like: Any = None,
     shrink: bool = True,
     on_first: OnFirst | None = None,
@@ -55,7 +56,9 @@ def falsify(
         seed: of all randomness; the same seed and budget give the same answer.
         budget: most evaluations of the slack in the search (as many again, at most, for shrinking). By default 60,000,
             fewer for very many parameters.
-        seconds: also stop after so many seconds (the answer then depends on the machine).
+        seconds: also stop after so many seconds (the answer then depends on the machine): search, confirmation and shrinking
+            together. What is compiled once, or confirmed once, is not interrupted.
+        search_seconds: stop the search, but not the shrinking, after so many.
         like: any point of the right shape; needed where neither a comparator nor a ball shows the shape.
         shrink: whether to simplify the counterexample.
         on_first: called once with the first confirmed counterexample, before it is simplified.
@@ -71,18 +74,20 @@ def falsify(
     Raises:
         InvalidInputError: for a condition without functions or shape, or a budget that is not positive.
     """
+    deadline = Deadline.after(seconds)
     problem = problem_of(condition, like)
     budget = default_budget(problem.size) if budget is None else budget
     if not budget > 0:
         raise InvalidInputError("budget", budget, "a number of evaluations > 0")
     if seconds is not None and not seconds > 0:
         raise InvalidInputError("seconds", seconds, "a time > 0, or None")
-    start = time.monotonic()
-    deadline = None if seconds is None else start + seconds
-    search = Search(
-        problem, seed, int(budget), deadline, progress, None if checkpoint is None else Path(checkpoint)
-    )
+    if search_seconds is not None and not search_seconds > 0:
+        raise InvalidInputError("search_seconds", search_seconds, "a time > 0, or None")
+    searching = Deadline(min(deadline.at, Deadline.after(search_seconds).at))
+    search = Search(problem, seed, int(budget), searching, progress, path_of(checkpoint))
     if scheduler is not None or jobs > 1:
+        from .distributed import search_elsewhere
+
         found = search_elsewhere(search, condition, like, scheduler, jobs)
     else:
         found = search.run()
@@ -111,14 +116,14 @@ def default_budget(size: int) -> int:
     return int(max(200, min(60_000, 2e8 / size)))
 
 
-def _simplified(search: Search, found: Found, budget: int, deadline: float | None) -> Verdict:
+def _simplified(search: Search, found: Found, budget: int, deadline: Deadline) -> Verdict:
     """Shrink, confirm what came out, and keep the original where that fails."""
     shrinker = Shrinker(search.problem, budget, deadline)
     point, confirmation = shrinker.run(found.point), found.confirmation
     if not np.array_equal(point, found.point):
         again = search.problem.confirm(point)
         point, confirmation = (point, again) if again.holds else (found.point, found.confirmation)
-    free, tries = shrinker.irrelevant(point, np.random.default_rng([search.seed, 2**31]))
+    free, tries = shrinker.irrelevant(point, search.generator(2**31))
     return _falsified(search, found, point, confirmation, free, tries)
 
 

@@ -246,18 +246,18 @@ class ParameterProblem(Problem):
         parts = np.split(points, 2, axis=1) if self.pair else [points]
         return np.all([inside_many(self.condition.region, x) for x in parts], axis=0)
 
-    def structured(self, rng: np.random.Generator) -> Points:
+    def structured(self, rng: Callable[[], np.random.Generator]) -> Points:
         """For smoothness: pairs a short or a long step apart."""
         if not self.pair:
             return super().structured(rng)
-        scale, n = self.spread or 1.0, 256
+        draw, scale, n = rng(), self.spread or 1.0, 256
         base = np.stack([a[: self.parameters] for a in self.anchors.values()])[
-            rng.integers(len(self.anchors), size=n)
+            draw.integers(len(self.anchors), size=n)
         ]
-        w = base + scale * 10 ** rng.uniform(-3, 1, (n, 1)) * rng.normal(size=base.shape) * (
-            rng.random((n, 1)) < 0.7
+        w = base + scale * 10 ** draw.uniform(-3, 1, (n, 1)) * draw.normal(size=base.shape) * (
+            draw.random((n, 1)) < 0.7
         )
-        u = w + scale * 10 ** rng.uniform(-3, 1, (n, 1)) * rng.normal(size=base.shape)
+        u = w + scale * 10 ** draw.uniform(-3, 1, (n, 1)) * draw.normal(size=base.shape)
         return np.concatenate([w, u], axis=1)
 
     # --- confirmation ---

@@ -113,8 +113,8 @@ class Problem(abc.ABC):
         """Points along gradient descent paths of the objective, where there is one; else none."""
         return np.zeros((0, self.size))
 
-    def structured(self, rng: np.random.Generator) -> Points:
-        """Further points worth trying that only this problem knows."""
+    def structured(self, rng: Callable[[], np.random.Generator]) -> Points:
+        """Further points worth trying that only this problem knows; ``rng`` gives the generator, if one is needed."""
         return np.zeros((0, self.size))
 
     def scale_of_rounding(self) -> float:

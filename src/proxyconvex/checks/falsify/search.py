@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import json
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .. import deadline as timing
+from ..deadline import NEVER, Deadline
 from .candidates import random_points, structured_points
 from .problem import Confirmation, Problem, Values
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from jaxtyping import Float
 
     from .problem import Points
@@ -41,7 +44,7 @@ class Search:
         seed: of all randomness.
         worst: smallest slack met, relative to the sum of the sizes of its terms.
         budget: most evaluations of the slack.
-        deadline: `time.monotonic()` at which to stop, or None.
+        deadline: when to stop.
         progress: called with a sentence and the evaluations so far.
         checkpoint: a file that keeps the number of rounds done; a search with the same statement and seed continues there.
     """
@@ -49,7 +52,7 @@ class Search:
     problem: Problem
     seed: int
     budget: int
-    deadline: float | None = None
+    deadline: Deadline = NEVER
     progress: Callable[[str, int], None] | None = None
     checkpoint: Path | None = None
     rounds: int = 0
@@ -61,12 +64,14 @@ class Search:
     _confirmations: int = 0
     _best: list[tuple[float, Float[np.ndarray, " p"]]] = field(default_factory=list)
 
+    def generator(self, number: int) -> Callable[[], np.random.Generator]:
+        """Gives the generator of one part of the search, always the same one."""
+        return functools.cache(lambda: np.random.default_rng([self.seed, number]))
+
     @property
     def exhausted(self) -> bool:
         """Whether evaluations or time are used up."""
-        return self.evaluations >= self.budget or (
-            self.deadline is not None and time.monotonic() > self.deadline
-        )
+        return self.evaluations >= self.budget or self.deadline.over
 
     def run(self, first_round: int = 0, rounds: int | None = None) -> Found | None:
         """Structured points (with round 0), then rounds until something is found or the budget is used up.
@@ -77,20 +82,20 @@ class Search:
         """
         number = max(first_round, self._resumed())
         if number == 0:
-            points = structured_points(self.problem, np.random.default_rng([self.seed, 0]))
+            points = structured_points(self.problem, self.generator(0))
             found = self.consider(points, "structured points")
             if found:
                 return found
-        saved = time.monotonic()
+        saved = timing.clock()
         while not self.exhausted and (rounds is None or number < first_round + rounds):
             number += 1
             found = self._round(np.random.default_rng([self.seed, number]), number)
             if found:
                 return found
             self.rounds = number
-            if self.checkpoint is not None and time.monotonic() - saved > 1:
+            if self.checkpoint is not None and timing.clock() - saved > 1:
                 self._save()
-                saved = time.monotonic()
+                saved = timing.clock()
         if self.checkpoint is not None:
             self._save()
         return self.last_look()
@@ -299,6 +304,15 @@ class Search:
         i = int(np.argmin(np.where(values.terms > 1e-250, ratio, np.inf)))
         if ratio[i] < self.worst and values.terms[i] > 1e-250:
             self.worst, self.worst_point = float(ratio[i]), points[i].copy()
+
+
+def path_of(checkpoint: Any) -> Path | None:
+    """The file of a state. Here, because loading `pathlib` takes as long as a short search."""
+    if checkpoint is None:
+        return None
+    from pathlib import Path
+
+    return Path(checkpoint)
 
 
 def lowest_curvature(

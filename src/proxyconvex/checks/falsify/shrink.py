@@ -6,13 +6,14 @@ binary fractions, so what is printed is what was checked.
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .candidates import distinct, random_points, simple_grid
+from ..deadline import NEVER, Deadline
+from .candidates import distinct, simple_grid, values_of
 from .problem import Problem
 
 if TYPE_CHECKING:
@@ -34,12 +35,12 @@ class Shrinker:
     Attributes:
         problem: what was searched.
         budget: most evaluations of the slack.
-        deadline: `time.monotonic()` at which to stop, or None.
+        deadline: when to stop.
     """
 
     problem: Problem
     budget: int
-    deadline: float | None = None
+    deadline: Deadline = NEVER
     evaluations: int = 0
     _neutral: list[Vector] = field(default_factory=list)
 
@@ -63,9 +64,7 @@ class Shrinker:
     @property
     def exhausted(self) -> bool:
         """Whether the budget is used up."""
-        return self.evaluations >= self.budget or (
-            self.deadline is not None and time.monotonic() > self.deadline
-        )
+        return self.evaluations >= self.budget or self.deadline.over
 
     def run(self, point: Vector) -> Vector:
         """A simpler violation; the given point if nothing simpler was found (or it violates only within the margin)."""
@@ -172,8 +171,12 @@ class Shrinker:
                 break
         return x
 
-    def irrelevant(self, x: Vector, rng: np.random.Generator) -> tuple[list[int], int]:
+    def irrelevant(self, x: Vector, rng: Callable[[], np.random.Generator]) -> tuple[list[int], int]:
         """Coordinates that do not matter: at every other value tried, the violation stays.
+
+        Args:
+            x: the counterexample.
+            rng: gives the generator of the values, where they are drawn.
 
         Returns:
             Their positions and the number of values tried for each. This is sampled, not proved.
@@ -182,9 +185,7 @@ class Shrinker:
         if self.problem.size > 64 or self.exhausted:
             return [], 0
         for i in range(self.problem.size):
-            values = np.concatenate(
-                [random_points(self.problem, tries - 4, rng)[:, i], [0.0, 1.0, -1.0, -x[i]]]
-            )
+            values = np.concatenate([values_of(self.problem, i, tries - 4, rng), [0.0, 1.0, -1.0, -x[i]]])
             trials = np.repeat(x[None], tries, axis=0)
             trials[:, i] = values
             inside = self.problem.inside(trials)

@@ -165,8 +165,10 @@ class Own:
         return np.where(bad, np.nan, down(lo)), np.where(bad, np.nan, up(hi))
 
     def monotone(self, name: str, x: Pair) -> Pair:
-        """An increasing elementary function."""
-        return self.below(name, x[0]), self.above(name, x[1])
+        """An increasing elementary function; arrays of both ends go through the kernel together, because calls cost time, too."""
+        if getattr(x[0], "ndim", 0) != 1:
+            return self.below(name, x[0]), self.above(name, x[1])
+        return elementary.ends(name, x[0], x[1])
 
     def below(self, name: str, x: Any) -> Any:
         """Lower bound on an elementary function at points."""

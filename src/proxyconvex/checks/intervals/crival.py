@@ -56,6 +56,10 @@ class Crival(Own):
         """``x^2``."""
         return _masked(ival.sqr(_box(x)), *x)
 
+    def monotone(self, name: str, x: Any) -> Any:
+        """An increasing elementary function, end by end."""
+        return self.below(name, x[0]), self.above(name, x[1])
+
     def below(self, name: str, x: Any) -> Any:
         """Lower bound on an elementary function at points."""
         return self._at(name, x)[0]

@@ -215,6 +215,13 @@ def both(name: str, x: Array) -> tuple[Array, Array]:
     return _outward(name, x, v, -1.0), _outward(name, x, v, 1.0)
 
 
+def ends(name: str, lo: Array, hi: Array) -> tuple[Array, Array]:
+    """The bound from below at ``lo`` and the one from above at ``hi``, two arrays of the same length."""
+    n, x = len(lo), np.concatenate([lo, hi])
+    v = KERNELS[name](x)
+    return _outward(name, x[:n], v[:n], -1.0), _outward(name, x[n:], v[n:], 1.0)
+
+
 def _outward(name: str, x: Array, v: Array, side: float) -> Array:
     if name == "exp" and side < 0:
         v = np.minimum(v, 1.7e308)  # computed as infinite: the true value is at least this

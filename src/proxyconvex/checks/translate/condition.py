@@ -23,6 +23,7 @@ from ...core.numbers import is_exact_point, map_point
 from ...core.premises import Premise, gradient, symbolic, takes_two
 from ...core.reduced import ReducedCondition
 from ...core.regions import exact_point
+from ..deadline import NEVER, Deadline
 from ..falsify.candidates_regions import center_of
 from ..falsify.shapes import coordinate_name, template_of
 from ..jaxprs import Unsupported
@@ -53,7 +54,9 @@ class Translation:
     zeros: tuple[dict[str, Expression], ...]
 
 
-def translate(condition: Premise, like: Any = None, moving: bool = False, name: str = "") -> Translation:
+def translate(
+    condition: Premise, like: Any = None, moving: bool = False, name: str = "", until: Deadline | None = None
+) -> Translation:
     """Write a condition down in at most six bounded variables.
 
     Args:
@@ -61,14 +64,16 @@ def translate(condition: Premise, like: Any = None, moving: bool = False, name: 
         like: a point that shows the shape of the parameters where neither a comparator nor a region does.
         moving: let the comparator range over the region too (its coordinates then count as variables).
         name: how the user calls it.
+        until: when to give up.
 
     Raises:
+        OutOfTime: where it takes longer.
         NotCertifiable: where that cannot be done; the message says why.
         InvalidInputError: for functions that JAX cannot trace, or a missing shape.
     """
     template, point, comparator, domain, labels = _variables_of(condition, like, moving)
     try:
-        expression, smoothness = _formula(condition, point, comparator)
+        expression, smoothness = _formula(condition, point, comparator, until or NEVER)
     except Unsupported as error:
         raise NotCertifiable(f"the formula cannot be written down: {error}") from error
     if len(topological(expression)) > MAX_NODES:
@@ -183,24 +188,26 @@ def _map_sorted(function: Any, template: Any) -> Any:
     return function(template)
 
 
-def _formula(condition: Premise, point: Any, comparator: Any) -> tuple[Expression, Fraction | None]:
+def _formula(
+    condition: Premise, point: Any, comparator: Any, until: Deadline
+) -> tuple[Expression, Fraction | None]:
     """The slack (or f, for smoothness), with every function translated."""
     if isinstance(condition, Smooth):
-        return _smooth(condition, point)
+        return _smooth(condition, point, until)
     changes: dict[str, Any] = {}
     for what in ("f", "g", "moment"):
         function = getattr(condition, what, None)
         if function is not None:
-            changes[what] = translated(what, function)
+            changes[what] = translated(what, function, until=until)
     f, grad = getattr(condition, "f", None), getattr(condition, "grad", None)
     if hasattr(condition, "grad") and (f is not None or grad is not None):
-        changes["grad"] = translated("grad f", lambda w: gradient(f, grad, w), scalar=False)
+        changes["grad"] = translated("grad f", lambda w: gradient(f, grad, w), False, until)
     h = getattr(condition, "h", None)
     if callable(h):
         if takes_two(h):
-            changes["h"] = _two(translated("h", h))
+            changes["h"] = _two(translated("h", h, until=until))
         else:
-            changes["h"] = translated("h", h)
+            changes["h"] = translated("h", h, until=until)
     symbolic_condition = dataclasses.replace(condition, **changes)
     if comparator is not None:
         symbolic_condition = copy.copy(symbolic_condition)
@@ -216,7 +223,7 @@ def _two(function: Any) -> Any:
     return lambda v, w: function(v, w)
 
 
-def _smooth(condition: Smooth, point: Any) -> tuple[Expression, Fraction]:
+def _smooth(condition: Smooth, point: Any, until: Deadline) -> tuple[Expression, Fraction]:
     if condition.f is None:
         raise InvalidInputError(
             "f", None, "a function of w", "This premise was given by its constants alone."
@@ -224,13 +231,13 @@ def _smooth(condition: Smooth, point: Any) -> tuple[Expression, Fraction]:
     value = exact(condition.L.value)
     if lower(value) != upper(value):
         raise Unsupported("a smoothness constant that is an interval")
-    f = translated("f", condition.f)(point)
+    f = translated("f", condition.f, until=until)(point)
     if not isinstance(f, Expression) or f.op == "const":
         raise Unsupported("f does not depend on w")
     from .gradients import same_gradient
 
-    given = translated("grad f", lambda w: gradient(condition.f, condition.grad, w), scalar=False)(point)
-    if not same_gradient(f, list(entries(point)), list(entries(given))):
+    given = translated("grad f", lambda w: gradient(condition.f, condition.grad, w), False, until)(point)
+    if not same_gradient(f, list(entries(point)), list(entries(given)), until):
         raise Unsupported(
             "the gradient that the condition uses (its grad, or what JAX makes of f at kinks and custom derivatives) is not "
             "recognised as the gradient of f"

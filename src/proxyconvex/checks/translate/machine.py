@@ -18,6 +18,7 @@ from ...core.expressions import Expression, lift, unary
 from ...core.numbers import map_point
 from ...core.premises import noting_rounding
 from .. import jaxprs
+from ..deadline import NEVER, Deadline
 from ..jaxprs import Unsupported
 from . import simplify as s
 from . import truth
@@ -218,6 +219,10 @@ class Symbolic(jaxprs.Machine):
     most = MOST
     doing = "a certificate"
 
+    def __init__(self, until: Deadline | None = None) -> None:
+        super().__init__()
+        self.until = until or NEVER
+
     def entering(self, value: Any) -> np.ndarray:
         """Floats become exact constants; integers and truth values stay."""
         array = np.asarray(value)
@@ -229,6 +234,7 @@ class Symbolic(jaxprs.Machine):
 
     def apply(self, equation: Any, inputs: list[np.ndarray]) -> list[np.ndarray]:
         """One operation; what is not covered is named, with the user's line."""
+        self.until.check()
         try:
             return self._apply(equation, inputs)
         except Unsupported as error:
@@ -269,16 +275,20 @@ def line_of(equation: Any) -> str:
         return ""
 
 
-def translated(what: str, function: Callable[..., Any], scalar: bool = True) -> Callable[..., Any]:
+def translated(
+    what: str, function: Callable[..., Any], scalar: bool = True, until: Deadline | None = None
+) -> Callable[..., Any]:
     """A JAX function as a function of points of expressions.
 
     Args:
         what: for errors: ``"f"``, ``"g"``, ...
         function: traceable by JAX, of pytrees of float64 arrays.
         scalar: whether its value must be one number.
+        until: when to give up.
 
     Returns:
-        A function of points whose leaves are expressions, or arrays of them, which raises `Unsupported` for what cannot be translated.
+        A function of points whose leaves are expressions, or arrays of them, which raises `Unsupported` for what cannot be translated and
+        `OutOfTime` where that takes too long.
     """
 
     def apply(*points: Any) -> Any:
@@ -292,7 +302,7 @@ def translated(what: str, function: Callable[..., Any], scalar: bool = True) -> 
                 raise Unsupported(
                     f"{rounded[0]} inside {what} is no float64, so the traced formula is not yours"
                 )
-            results = Symbolic().run(closed.jaxpr, closed.consts, [x.copy() for x in leaves])
+            results = Symbolic(until).run(closed.jaxpr, closed.consts, [x.copy() for x in leaves])
         outputs = [_real(what, r) for r in results]
         if scalar:
             if len(outputs) != 1 or outputs[0].size != 1:

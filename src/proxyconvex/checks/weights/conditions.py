@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from proxyconvex_checker.claims.promise import show
+from proxyconvex_checker.decimals import show
 from proxyconvex_checker.weights import claims as weight_claims
 from proxyconvex_checker.weights.claims import QUANTITIES, TWO_LAYER
 
@@ -25,7 +25,7 @@ from ...core.intervals import lower_float, upper_float
 from ...core.premises import Constant, Premise, same_point
 from ...core.regions import WholeSpace
 from ...core.setting import OutputGradient, TangentMargins
-from .functions import NetworkLoss, NetworkOutputs
+from .network_of import network_of
 from .space import WeightSpace, tangent_margins
 
 
@@ -57,15 +57,6 @@ class NetworkVerdict(Verdict):
             )
         folder = Path(path).with_suffix("") if Path(path).suffix == ".json" else Path(path)
         return self.space.write_certificate(folder, self.quantity, self.level)
-
-
-def network_of(condition: Premise) -> WeightSpace | None:
-    """The weight space of the network that a condition is about, or None."""
-    for what in ("f", "model"):
-        function = getattr(condition, what, None)
-        if isinstance(function, NetworkLoss | NetworkOutputs):
-            return function.space
-    return None
 
 
 def certify_network(condition: Premise) -> NetworkVerdict:

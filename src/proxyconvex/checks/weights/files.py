@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from proxyconvex_checker import document
+from proxyconvex_checker.checking import CERTIFICATE
 from proxyconvex_checker.initial import array_digest
-from proxyconvex_checker.verify import CERTIFICATE
 from proxyconvex_checker.weights import certificate as weight_certificate
 from proxyconvex_checker.weights import claims as weight_claims
 from proxyconvex_checker.weights.claims import Subject

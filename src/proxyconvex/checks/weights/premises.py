@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from proxyconvex_checker.claims.promise import show
+from proxyconvex_checker.decimals import show
 from proxyconvex_checker.weights.claims import TWO_LAYER, region_words
 
 from ...core.conditions import BoundedBelow, GradientGrowth, ProxyConvexity, Smooth

@@ -19,7 +19,7 @@ from typing import Any, final
 import numpy as np
 from jaxtyping import Float
 
-from proxyconvex_checker.claims.promise import show
+from proxyconvex_checker.decimals import show
 from proxyconvex_checker.directed import quiet
 from proxyconvex_checker.errors import CheckError
 from proxyconvex_checker.weights import claims as weight_claims

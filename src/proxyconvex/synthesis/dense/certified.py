@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
-from proxyconvex_checker.claims.promise import show
+from proxyconvex_checker.decimals import show
 
 from ...core.errors import InvalidInputError
 from ...core.evidence import Evidence

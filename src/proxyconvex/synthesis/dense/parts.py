@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
-from proxyconvex_checker.claims.promise import show
+from proxyconvex_checker.decimals import show
 
 from ...core.errors import InvalidInputError
 from ...core.guarantee import Alternative

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from proxyconvex_checker import rounding
-from proxyconvex_checker.claims.promise import show
+from proxyconvex_checker.decimals import show
 from proxyconvex_checker.rounding import to_float_up
 
 from ...core.evidence import Evidence

@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 from jaxtyping import Float
 
-from proxyconvex_checker.claims.promise import show
+from proxyconvex_checker.decimals import show
 from proxyconvex_checker.rounding import to_float_up
 
 from ...core.errors import InvalidInputError

@@ -75,7 +75,7 @@ def loop(optimizer: Any, monitor: Callable[[], Monitor] | None) -> Callable[[], 
         for _ in range(STEPS):
             w, state, _ = step(w, state, x, y)
             if m is not None:
-                m.after_step(state)
+                state = m.after_step(state)
         if m is not None:
             m.flush(state)
         jax.block_until_ready(w)

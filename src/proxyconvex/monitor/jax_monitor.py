@@ -19,7 +19,7 @@ from .log import Sink
 from .optax_adapter import ALL, NOTHING, Params, columns, dot, find_state, minus, new_rows
 from .schedule import Thinned, WithNext
 
-EVERY = {"light": 20, "full": 1}
+EVERY = {"light": 50, "full": 1}
 
 
 class JaxMonitor:
@@ -44,7 +44,7 @@ class JaxMonitor:
         comparators: several, ``{name: "init" or pytree}``, in place of ``comparator``.
         log_dir: folder of the log, or None.
         learning_rate: number or schedule ``count -> eta``; None reads ``optax.inject_hyperparams``.
-        preset: ``"light"`` (loss and step size at each step; gradient, inner products, distances and the update every 20 steps, each of which is
+        preset: ``"light"`` (loss and step size at each step; gradient, inner products, distances and the update every 50 steps, each of which is
             compared with T7) or ``"full"`` (all of it at every step: then T7 is checked for the whole run).
         every: replaces the preset's number of steps.
         full_batch: whether every gradient is that of the whole objective.
@@ -95,11 +95,10 @@ class JaxMonitor:
         self._ledger: Ledger | None = None
         self._saved: Mapping[str, Any] | None = None
         self._unflushed = 0
-        # The next step as counted on the host, and how many steps the first two calls of `after_step` were apart: the host chooses when to look only
-        # if a call is a step.
-        self._count: int | None = None
-        self._stride: int | None = None
-        self._paced: Any = None
+        # The host chooses when to look if the first three calls of `after_step` were one step apart; afterwards it counts the calls.
+        self._first_counts: list[int] = []
+        self._count, self._stride, self._steps_a_call = -1, 0, 1
+        self._paced: Any = "not known"
         self._extra: dict[int, dict[str, Any]] = {}
 
     @property
@@ -120,26 +119,33 @@ class JaxMonitor:
     def after_step(self, state: Any) -> Any:
         """Call it after every step, and give what it returns to the next one: ``state = monitor.after_step(state)``.
 
-        It flushes whenever half of the buffer is new; otherwise it does not touch the device (but for the first two calls, which read the count of
-        steps). The state that it returns has the same arrays. By its structure a jitted step is compiled twice: once for steps that are looked at, and
-        once for the others, which then cost next to nothing (see `optax_adapter.WatchState.pace`). Where the returned state is not used, or calls are not
-        single steps (`jax.lax.scan`, gradient accumulation in Optax), each step decides by itself: the same numbers, more slowly.
+        It flushes whenever half of the buffer is new; otherwise it does not touch the device (but for the first three calls, which read the count of
+        steps). The state that it returns has the same arrays. By its structure a jitted step is compiled twice: once for steps that may look, and once for
+        the others, which then cost next to nothing more than without a monitor (see `optax_adapter.WatchState.pace`). Where the returned state is not used, or
+        calls are not single steps (`jax.lax.scan`, gradient accumulation in Optax), each step decides by itself: the same numbers, more slowly.
         """
-        if self._stride is None:
-            count = int(find_state(state).count)
-            self._stride = None if self._count is None else count - self._count
-            self._count = count
+        if len(self._first_counts) < 3:
+            self._count = int(find_state(state).count)
+            self._first_counts.append(self._count)
+            apart = np.diff(self._first_counts).tolist()
+            self._stride = 1 if apart == [1, 1] else 0
+            self._steps_a_call = max([1, *apart])
         else:
-            assert self._count is not None
             self._count += self._stride
-        self._unflushed += self._stride or 1
+        self._unflushed += self._steps_a_call
         if self._unflushed >= self.buffer // 2:
             self.flush(state)
+            if self._count != self.ledger.last_step + 1:
+                self._stride = 0  # calls are no longer steps: from here on each step decides by itself
         pace = () if self._stride == 1 and self._count % self.every > 1 else None
         if pace == self._paced:
             return state
         self._paced = pace
         return optax_adapter.paced(state, pace)
+
+    def for_checkpoint(self, state: Any) -> Any:
+        """The state with the structure that ``optimizer.init`` gives it (`after_step` changes it, not the arrays)."""
+        return optax_adapter.paced(state, None)
 
     def record(self, step: int, **values: Any) -> None:
         """Further values of a step that has not been flushed yet, such as ``tangent_loss={"init": ...}`` or split gradients."""
@@ -151,9 +157,6 @@ class JaxMonitor:
         watch = find_state(state)
         if self._ledger is None:
             self._open(watch)
-        if self._stride is not None and int(watch.count) != self._count:
-            # Calls of `after_step` are not what they were: from here on each step decides by itself.
-            self._count, self._stride = int(watch.count), 0
         names = columns(tuple(self.points), self.values)
         for row in new_rows(watch, self.ledger.last_step + 1):
             self._observe(dict(zip(names, row.tolist(), strict=True)))

@@ -183,7 +183,9 @@ def test_light_finds_weights_moved_in_a_step_it_looks_at(moved: int, status: Sta
 
 
 @pytest.mark.parametrize("name", ["sgd", "adam"])
-def test_a_step_that_may_not_look_has_no_branch_and_the_numbers_do_not_depend_on_who_decides(name: str) -> None:
+def test_a_step_that_may_not_look_has_no_branch_and_the_numbers_do_not_depend_on_who_decides(
+    name: str,
+) -> None:
     totals, records, compiled = [], [], []
     for used in (True, False):
         monitor = Monitor(learning_rate=0.1, every=7, buffer=16)

@@ -46,7 +46,7 @@ class WatchState(NamedTuple):
     rows: jax.Array
     start: Params
     points: tuple[Params, ...]
-    pace: None | tuple[()] = None
+    pace: tuple[()] | None = None
 
 
 def dot(a: Params, b: Params) -> jax.Array:
@@ -182,7 +182,13 @@ def what_is_due(count: Any, every: int) -> Any:
 
 
 def _look(
-    look: jax.Array, state: WatchState, every: int, grads: Params, updates: Params, params: Params, at_start: int
+    look: jax.Array,
+    state: WatchState,
+    every: int,
+    grads: Params,
+    updates: Params,
+    params: Params,
+    at_start: int,
 ) -> jax.Array:
     """The scalars that read the parameters, NaN where they are not due; in branches, which the compiler does not merge with the step."""
 
@@ -251,7 +257,7 @@ def find_state(state: Any) -> WatchState:
     return found[0]
 
 
-def paced(state: Any, pace: None | tuple[()]) -> Any:
+def paced(state: Any, pace: tuple[()] | None) -> Any:
     """The same optimiser state, with this `WatchState.pace`; no array is touched."""
     if isinstance(state, WatchState):
         return state._replace(pace=pace)

@@ -78,7 +78,7 @@ def main() -> None:
     w, state = w0, optimizer.init(w0)
     for rows in np.random.default_rng(0).integers(0, len(x), (options.steps, BATCH)):
         w, state = step(w, state, x[rows], y[rows])
-        monitor.after_step(state)
+        state = monitor.after_step(state)
     monitor.close(state, w)
 
     print(monitor.summary())

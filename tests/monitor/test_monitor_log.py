@@ -18,7 +18,7 @@ from monitored_runs import train
 from proxyconvex import InvalidInputError
 from proxyconvex.monitor.log import LOG_NAME, read_log
 from proxyconvex.monitor.quantity import CATALOGUE, quantities
-from proxyconvex.monitor.schedule import Every, LogSpaced, Never, Opening, Thinned, Together
+from proxyconvex.monitor.schedule import Every, LogSpaced, Never, Opening, Thinned, Together, WithNext
 from proxyconvex.monitor.sinks import ParquetSink, TensorBoardSink, write_parquet
 from proxyconvex.monitor.summary import summarise
 
@@ -33,6 +33,10 @@ def test_schedules() -> None:
     thin = [t for t in range(100_000) if Thinned(10, 100).due(t)]
     assert all(t % 10 == 0 for t in thin)
     assert thin == [10 * t for t in due if 10 * t < 100_000]
+    assert [t for t in range(11) if WithNext(4).due(t)] == [0, 1, 4, 5, 8, 9]
+    assert str(WithNext(4)) == "every 4 steps and at the step after each"
+    assert all(WithNext(k).due(t) for k in (1, 2) for t in range(9))
+    assert str(WithNext(1)) == "every step"
 
 
 def test_an_opening_and_schedules_together() -> None:
@@ -58,6 +62,8 @@ def test_bad_schedules_are_refused(bad: object) -> None:
         Every(bad)
     with pytest.raises(InvalidInputError):
         LogSpaced(bad)
+    with pytest.raises(InvalidInputError):
+        WithNext(bad)
 
 
 def test_presets_name_known_quantities_and_can_be_changed() -> None:

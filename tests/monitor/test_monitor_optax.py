@@ -31,6 +31,9 @@ def outputs(w: Any, x: jax.Array) -> jax.Array:
     return jnp.tanh(x @ w["a"] + w["b"]) @ w["c"]
 
 
+GRADIENT = jax.jit(jax.grad(lambda w, x, y: loss(w, x, y)[0]))
+
+
 def loss(w: Any, x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
     z = outputs(w, x)
     return optax.softmax_cross_entropy_with_integer_labels(z, y).mean(), z
@@ -67,7 +70,7 @@ def train(
             path.append((w, X[rows], Y[rows]))
         w, state = step(w, state, X[rows], Y[rows])
         if monitor is not None:
-            monitor.after_step(state)
+            state = monitor.after_step(state)
     return w, state
 
 
@@ -89,14 +92,16 @@ def plain_run(name: str) -> Any:
 @pytest.mark.parametrize("name", OPTIMISERS)
 def test_parameters_are_the_same_bit_for_bit(name: str, preset: str) -> None:
     plain = plain_run(name)
-    monitor = Monitor(learning_rate=0.1, preset=preset, values=("slope",))
+    # Seven, not the preset's fifty: both compiled steps then take turns.
+    every = 1 if preset == "full" else 7
+    monitor = Monitor(learning_rate=0.1, preset=preset, every=every, values=("slope",))
     watched, state = train(OPTIMISERS[name](), monitor)
     monitor.close(state, watched)
     for a, b in zip(jax.tree.leaves(plain), jax.tree.leaves(watched), strict=True):
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
     assert monitor.ledger.steps == 40
-    expected = Status.HOLDS if preset == "full" else Status.INCONCLUSIVE
-    assert monitor.ledger.verdict().status is expected
+    assert monitor.ledger.verdict().status is Status.HOLDS
+    assert monitor.ledger.tracks["init"].checks == (40 if preset == "full" else 6)
 
 
 def _flat(tree: Any) -> np.ndarray:
@@ -139,6 +144,142 @@ def test_every_number_against_numpy_in_float64() -> None:
     assert monitor.ledger.tracks["near"].last_sq == pytest.approx(final @ final, rel=1e-5)
 
 
+def test_steps_looked_at_in_light_against_numpy_and_the_others_are_not_claimed() -> None:
+    v = jax.tree.map(lambda x: x + 0.1, W0)
+    monitor = Monitor(v, learning_rate=1e-2, every=7)
+    path: list = []
+    w, state = train(optax.adam(1e-2), monitor, path=path)
+    monitor.close(state, w)
+    points = [_flat(p[0]) for p in path] + [_flat(w)]
+    looked = range(0, 40, 7)
+    left = sum((points[t] - points[t + 1]) @ (points[t] - _flat(v)) for t in looked)
+    track = monitor.ledger.tracks["v"]
+    assert (track.checks, track.unmeasured) == (len(looked), 40 - len(looked))
+    assert track.dot.value == pytest.approx(left, rel=1e-4)
+    assert track.sides()[1] == pytest.approx(left, rel=1e-3)
+    verdict = monitor.ledger.verdict("v")
+    assert verdict.status is Status.HOLDS
+    assert "34 other steps were not compared" in str(verdict.sentence)
+    records = {r["step"]: r for r in monitor.ledger.log().records}
+    assert [t for t, r in records.items() if "update_sq" in r] == list(looked)
+    for t in looked:
+        far = points[t] - _flat(v)
+        assert records[t]["dist_sq"]["v"] == pytest.approx(far @ far, rel=1e-5)
+    said = monitor.ledger.log().header["quantities"]
+    assert said["update"] == "every 7 steps"
+    assert said["distance"] == "every 7 steps and at the step after each"
+
+
+@pytest.mark.parametrize(("moved", "status"), [(14, Status.FALSIFIED), (16, Status.HOLDS)])
+def test_light_finds_weights_moved_in_a_step_it_looks_at(moved: int, status: Status) -> None:
+    monitor = Monitor(jax.tree.map(jnp.zeros_like, W0), learning_rate=0.1, every=7)
+    w, state = train(optax.sgd(0.1), monitor, steps=moved + 1)
+    w = jax.tree.map(lambda x: 1.01 * x, w)
+    w, state = train(optax.sgd(0.1), monitor, at=(w, state), first=moved + 1)
+    monitor.close(state, w)
+    verdict = monitor.ledger.verdict()
+    assert verdict.status is status
+    assert ("between step 14 and step 15" in str(verdict.sentence)) == (status is Status.FALSIFIED)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_a_step_that_may_not_look_has_no_branch_and_the_numbers_do_not_depend_on_who_decides(
+    name: str,
+) -> None:
+    totals, records, compiled = [], [], []
+    for used in (True, False):
+        monitor = Monitor(learning_rate=0.1, every=7, buffer=16)
+        optimizer = monitor.wrap(OPTIMISERS[name]())
+
+        @jax.jit
+        def step(w: Any, state: Any, x: jax.Array, y: jax.Array, optimizer: Any = optimizer) -> Any:
+            f, g = jax.value_and_grad(lambda w: loss(w, x, y)[0])(w)
+            updates, state = optimizer.update(g, state, w, value=f)
+            return optax.apply_updates(w, updates), state
+
+        w, state = W0, optimizer.init(W0)
+        branches = set()
+        for t in range(40):
+            rows = np.random.default_rng(t).integers(0, 128, 32)
+            update = jax.make_jaxpr(lambda g, s, w, o=optimizer: o.update(g, s, w, value=0.0))
+            if t in (0, 9, 10, 14, 15, 16):
+                branches.add((t, "cond[" in str(update(w, state, w))))
+            w, state = step(w, state, X[rows], Y[rows])
+            after = monitor.after_step(state)
+            state = after if used else state
+        monitor.close(state, w)
+        assert jax.tree.structure(monitor.for_checkpoint(state)) == jax.tree.structure(optimizer.init(W0))
+        quiet = {9, 10, 16} if used else set()
+        assert branches == {(t, t not in quiet) for t in (0, 9, 10, 14, 15, 16)}
+        totals.append(monitor.ledger.totals())
+        records.append(monitor.ledger.log().records)
+        compiled.append(step._cache_size())
+    assert totals[0] == totals[1]
+    assert records[0] == records[1]
+    assert compiled == [2, 1]
+    assert totals[0]["tracks"]["init"]["checks"] == 6
+
+
+def test_steps_inside_a_scan_decide_by_themselves() -> None:
+    monitor = Monitor(learning_rate=0.1, every=5, buffer=32)
+    optimizer = monitor.wrap(optax.sgd(0.1))
+
+    @jax.jit
+    def chunk(w: Any, state: Any) -> Any:
+        def body(carry: Any, _: Any) -> Any:
+            w, state = carry
+            f, g = jax.value_and_grad(lambda w: loss(w, X, Y)[0])(w)
+            updates, state = optimizer.update(g, state, w, value=f)
+            return (optax.apply_updates(w, updates), state), None
+
+        return jax.lax.scan(body, (w, state), length=8)[0]
+
+    w, state = W0, optimizer.init(W0)
+    for _ in range(8):
+        w, state = chunk(w, state)
+        state = monitor.after_step(state)
+    monitor.close(state, w)
+    assert (monitor.ledger.steps, monitor.ledger.first_missed) == (64, -1)
+    assert monitor.ledger.tracks["init"].checks == 13
+    assert monitor.ledger.verdict().status is Status.HOLDS
+
+
+@pytest.mark.parametrize("parts", [2, 3])
+def test_accumulation_by_optax_is_not_taken_for_steps(parts: int) -> None:
+    monitor = Monitor(learning_rate=0.1, every=5, gradient="accumulated")
+    optimizer = optax.MultiSteps(monitor.wrap(optax.sgd(0.1)), parts)
+    step = jax.jit(optimizer.update)
+    w, state = W0, optimizer.init(W0)
+    for t in range(40 * parts):
+        rows = np.random.default_rng(t).integers(0, 128, 32)
+        g = GRADIENT(w, X[rows], Y[rows])
+        updates, state = step(g, state, w)
+        w = optax.apply_updates(w, updates)
+        state = monitor.after_step(state)
+    monitor.close(state, w)
+    assert monitor.ledger.steps == 40
+    assert monitor.ledger.tracks["init"].checks == 8
+    assert monitor.ledger.verdict().status is Status.HOLDS
+
+
+def test_a_host_that_counted_wrongly_claims_nothing_and_stops_deciding() -> None:
+    monitor = Monitor(learning_rate=0.1, every=5, buffer=40)
+    optimizer = monitor.wrap(optax.sgd(0.1))
+    step = jax.jit(lambda g, s, w: optimizer.update(g, s, w))
+    w, state = W0, optimizer.init(W0)
+    for t in range(60):
+        for _ in range(2 if t == 7 else 1):  # one step that the monitor is not told of
+            updates, state = step(GRADIENT(w, X, Y), state, w)
+            w = optax.apply_updates(w, updates)
+        state = monitor.after_step(state)
+    monitor.close(state, w)
+    track = monitor.ledger.tracks["init"]
+    assert (monitor.ledger.steps, monitor.ledger.first_nonfinite) == (61, -1)
+    assert 2 <= track.checks < 13
+    assert monitor.ledger.verdict().status is Status.HOLDS
+    assert state.pace is None
+
+
 def test_schedules_and_injected_step_sizes_are_read() -> None:
     schedule = optax.cosine_decay_schedule(0.1, 40)
     by_schedule = Monitor(learning_rate=schedule, preset="full")
@@ -178,7 +319,7 @@ def test_a_full_buffer_flushes_itself_and_an_overrun_is_said() -> None:
     assert monitor.ledger.steps == 40
     assert monitor.ledger.first_missed == -1
     late = Monitor(learning_rate=0.1, preset="full", buffer=8)
-    late.after_step = lambda state: None
+    late.after_step = lambda state: state
     w, state = train(optax.sgd(0.1), late)
     late.flush(state)
     assert late.ledger.steps == 8

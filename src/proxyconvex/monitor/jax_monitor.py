@@ -16,10 +16,10 @@ from . import optax_adapter
 from .conditions import Watch
 from .ledger import Ledger
 from .log import Sink
-from .optax_adapter import Params, columns, dot, find_state, minus, new_rows
-from .schedule import Thinned
+from .optax_adapter import ALL, NOTHING, Params, columns, dot, find_state, minus, new_rows
+from .schedule import Thinned, WithNext
 
-EVERY = {"light": 20, "full": 1}
+EVERY = {"light": 50, "full": 1}
 
 
 class JaxMonitor:
@@ -34,6 +34,7 @@ class JaxMonitor:
         >>> for _ in range(5):
         ...     updates, state = optimizer.update(w, state, w, value=w @ w / 2)
         ...     w = optax.apply_updates(w, updates)
+        ...     state = monitor.after_step(state)
         >>> monitor.close(state, w)
         >>> monitor.ledger.steps
         5
@@ -43,8 +44,8 @@ class JaxMonitor:
         comparators: several, ``{name: "init" or pytree}``, in place of ``comparator``.
         log_dir: folder of the log, or None.
         learning_rate: number or schedule ``count -> eta``; None reads ``optax.inject_hyperparams``.
-        preset: ``"light"`` (loss and step size at each step; gradient, inner products, distances and the update every 20 steps) or ``"full"``
-            (all of it at every step: then T7 is checked as an identity).
+        preset: ``"light"`` (loss and step size at each step; gradient, inner products, distances and the update every 50 steps, each of which is
+            compared with T7) or ``"full"`` (all of it at every step: then T7 is checked for the whole run).
         every: replaces the preset's number of steps.
         full_batch: whether every gradient is that of the whole objective.
         gradient: which gradient the optimiser is given: ``"raw"``, ``"clipped"``, ``"accumulated"``, ``"global"``, or several joined by ``+``.
@@ -93,7 +94,11 @@ class JaxMonitor:
         }
         self._ledger: Ledger | None = None
         self._saved: Mapping[str, Any] | None = None
-        self._calls = 0
+        self._unflushed = 0
+        # The host chooses when to look if the first three calls of `after_step` were one step apart; afterwards it counts the calls.
+        self._first_counts: list[int] = []
+        self._count, self._stride, self._steps_a_call = -1, 0, 1
+        self._paced: Any = "not known"
         self._extra: dict[int, dict[str, Any]] = {}
 
     @property
@@ -111,11 +116,36 @@ class JaxMonitor:
             optimizer, self.points, learning_rate=self.learning_rate, every=self.every, buffer=self.buffer, values=self.values, bitwise=self.bitwise
         )  # fmt: skip
 
-    def after_step(self, state: Any) -> None:
-        """Call it after every step: it flushes whenever half of the buffer is new, and otherwise does not touch the device."""
-        self._calls += 1
-        if self._calls >= self.buffer // 2:
+    def after_step(self, state: Any) -> Any:
+        """Call it after every step, and give what it returns to the next one: ``state = monitor.after_step(state)``.
+
+        It flushes whenever half of the buffer is new; otherwise it does not touch the device (but for the first three calls, which read the count of
+        steps). The state that it returns has the same arrays. By its structure a jitted step is compiled twice: once for steps that may look, and once for
+        the others, which then cost next to nothing more than without a monitor (see `optax_adapter.WatchState.pace`). Where the returned state is not used, or
+        calls are not single steps (`jax.lax.scan`, gradient accumulation in Optax), each step decides by itself: the same numbers, more slowly.
+        """
+        if len(self._first_counts) < 3:
+            self._count = int(find_state(state).count)
+            self._first_counts.append(self._count)
+            apart = np.diff(self._first_counts).tolist()
+            self._stride = 1 if apart == [1, 1] else 0
+            self._steps_a_call = max([1, *apart])
+        else:
+            self._count += self._stride
+        self._unflushed += self._steps_a_call
+        if self._unflushed >= self.buffer // 2:
             self.flush(state)
+            if self._count != self.ledger.last_step + 1:
+                self._stride = 0  # calls are no longer steps: from here on each step decides by itself
+        pace = () if self._stride == 1 and self._count % self.every > 1 else None
+        if pace == self._paced:
+            return state
+        self._paced = pace
+        return optax_adapter.paced(state, pace)
+
+    def for_checkpoint(self, state: Any) -> Any:
+        """The state with the structure that ``optimizer.init`` gives it (`after_step` changes it, not the arrays)."""
+        return optax_adapter.paced(state, None)
 
     def record(self, step: int, **values: Any) -> None:
         """Further values of a step that has not been flushed yet, such as ``tangent_loss={"init": ...}`` or split gradients."""
@@ -123,7 +153,7 @@ class JaxMonitor:
 
     def flush(self, state: Any) -> None:
         """Take the new rows from the device to the ledger and the log."""
-        self._calls = 0
+        self._unflushed = 0
         watch = find_state(state)
         if self._ledger is None:
             self._open(watch)
@@ -139,7 +169,8 @@ class JaxMonitor:
         self._ledger = Ledger(
             comparators=tuple(self.points),
             preset={"record": Thinned(self.every, 300), **dict.fromkeys(("loss", "step-size"), 1),
-                    **dict.fromkeys(("gradient-norm", "inner-product", "distance", "update"), self.every)},
+                    **dict.fromkeys(("gradient-norm", "inner-product", "update"), self.every),
+                    "distance": WithNext(self.every)},
             meta={**self._meta, "weights": sorted(types)},
             precision="float64" if watch.rows.dtype == np.float64 and types == {"float64"} else "float32",
             weight_unit=unit,
@@ -148,25 +179,21 @@ class JaxMonitor:
         )  # fmt: skip
         if self._saved is not None:
             self._ledger.load_state_dict(self._saved)
+        self._ledger.form = "update"  # whichever step is the first to be looked at
 
     def _observe(self, row: dict[str, float]) -> None:
-        step = int(row["step"])
-        dots: dict[str, Any] = {
-            k: row[k] for k in ("grad_sq", "dist0_sq", "update_sq", "update_grad") if not math.isnan(row[k])
-        }
-        if step % self.every == 0:
-            for key in optax_adapter.PER_COMPARATOR:
-                dots[key] = {c: row[f"{key}:{c}"] for c in self.points}
+        step, look = int(row["step"]), row["look"]
+        eta, loss = (None if math.isnan(row[k]) else row[k] for k in ("eta", "value"))
         extra = _named({v: row[f"value:{v}"] for v in self.values}) | self._extra.pop(step, {})
-        eta, loss = row["eta"], row["value"]
-        self.ledger.observe(
-            step,
-            eta=None if math.isnan(eta) else eta,
-            loss=None if math.isnan(loss) else loss,
-            dots=dots,
-            gradient=self.gradient,
-            extra=extra,
-        )
+        if look == NOTHING and not extra and not self.ledger.wants(step):
+            self.ledger.pass_over(step, eta, loss, self.gradient, None)
+            return
+        scalars = ("grad_sq", "dist0_sq", "update_sq", "update_grad")
+        dots: dict[str, Any] = {k: row[k] for k in scalars if not math.isnan(row[k])}
+        if look != NOTHING:
+            for key in optax_adapter.PER_COMPARATOR if look == ALL else ("dist_sq",):
+                dots[key] = {c: row[f"{key}:{c}"] for c in self.points}
+        self.ledger.observe(step, eta=eta, loss=loss, dots=dots, gradient=self.gradient, extra=extra)
 
     def close(self, state: Any = None, params: Params = None, reason: str = "closed") -> None:
         """Flush what is new and end the log; with the final parameters the ledger is closed at ``w_T``."""

@@ -1,7 +1,12 @@
 """Optax: a gradient transformation that watches another one from inside the jitted step.
 
 The state carries a ring buffer of scalars; nothing leaves the device until `JaxMonitor.flush`. What costs a pass over the parameters
-against a comparator is done every few steps inside `jax.lax.cond`, a branch that the compiler does not merge with the step.
+against a comparator is done every few steps inside `jax.lax.switch`, branches that the compiler does not merge with the step.
+
+A branch that *may* read the parameters makes every step pay for it: donated parameters are copied, because the new ones are written over
+what the branch might read, and the updates are written out instead of being added on the fly. So the state says, by its structure, whether the
+next step may look (`WatchState.pace`): a step compiled for a state that says no has no branch at all. `JaxMonitor.after_step` sets it, from a
+count kept on the host. What is recorded does not depend on it being set: left alone, each step decides by itself.
 """
 
 from __future__ import annotations
@@ -17,7 +22,9 @@ from ..core.errors import InvalidInputError
 from .schedule import Every
 
 Params = Any
-FIXED = ("step", "value", "eta", "grad_sq", "update_sq", "update_grad", "dist0_sq")
+# What a step looked at, column "look": nothing that reads the parameters, all of it, or only the distances.
+NOTHING, ALL, DISTANCES = 0, 1, 2
+FIXED = ("step", "value", "eta", "look", "grad_sq", "update_sq", "update_grad", "dist0_sq")
 PER_COMPARATOR = ("grad_w_minus_v", "dist_sq", "update_dot")
 
 
@@ -30,6 +37,8 @@ class WatchState(NamedTuple):
         rows: ring buffer of scalars, shape (buffer, columns), float32 (float64 with x64).
         start: ``w_0``, or None where it is one of the comparators.
         points: the comparators, in the order of their names.
+        pace: None where the step decides by ``count`` whether it looks; ``()`` where it does not look. Neither has leaves, but they are different
+            structures, so that ``jax.jit`` compiles a step for each.
     """
 
     inner: Any
@@ -37,6 +46,7 @@ class WatchState(NamedTuple):
     rows: jax.Array
     start: Params
     points: tuple[Params, ...]
+    pace: tuple[()] | None = None
 
 
 def dot(a: Params, b: Params) -> jax.Array:
@@ -94,7 +104,8 @@ def watching(
         inner: the transformation to watch, the outermost one: its updates must be what is added to the parameters.
         comparators: ``{name: v}``; None stands for the parameters at ``init``.
         learning_rate: number, schedule, or None to read ``optax.inject_hyperparams``.
-        every: what reads the parameters (all but loss, step size and ``values``) is recorded at steps 0, every, 2 every, ...
+        every: what reads the parameters (all but loss, step size and ``values``) is recorded at steps 0, every, 2 every, ...; the distances to the
+            comparators also one step later, so that T7 can be checked for each step looked at.
         buffer: rows of the ring buffer; flush at least that often.
         values: names of scalars that ``update`` is given in ``monitor_values``.
         bitwise: leave the arithmetic of the step alone. False spares a copy of donated parameters at each step; the compiler may then round some
@@ -135,29 +146,69 @@ def watching(
             raise InvalidInputError("monitor_values", sorted(given), f"exactly the names {list(wanted)}")
 
         updates, after = inner.update(grads, state.inner, params, **extra)
-        n = 4 + 3 * len(names)
-        # The look reads the updates and not the optimiser's state, which would be copied at each step if it were donated and read here.
-        seen = jax.lax.cond(
-            (state.count % every == 0) if every > 1 else state.count >= 0,
-            lambda _: _dots(grads, updates, params, state, at_start),
-            lambda _: jnp.full((n,), jnp.nan, _row_type()),
-            None,
-        )
-        if not bitwise:
+        look, seen = jnp.int32(NOTHING), _nothing(len(names))
+        if state.pace is None:
+            # The look reads the updates and not the optimiser's state, which would be copied at each step if it were donated and read here.
+            look = what_is_due(state.count, every)
+            seen = _look(look, state, every, grads, updates, params, at_start)
+        if state.pace is None and not bitwise:
             # The updates are made to depend on the look, by a selection that always takes them (``||grad||^2`` is not negative, which the
             # compiler does not know): then donated parameters need not be copied for the look.
             updates = jax.tree.map(lambda u: jnp.where(seen[0] < 0, jnp.zeros_like(u), u), updates)
         rate = learning_rate_of(learning_rate, state.count, after)  # an injected one is stored by the update
-        head = [state.count, extra.get("value", jnp.nan), rate]
+        head = [state.count, extra.get("value", jnp.nan), rate, look]
         row = jnp.concatenate(
             [_vector(head), seen, _vector([given[v] for v in wanted])] if wanted else [_vector(head), seen]
         )
         rows = jax.lax.dynamic_update_slice(
             state.rows, row[None], (state.count % buffer, jnp.zeros((), jnp.int32))
         )
-        return updates, WatchState(after, state.count + 1, rows, state.start, state.points)
+        return updates, state._replace(inner=after, count=state.count + 1, rows=rows)
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _nothing(comparators: int) -> jax.Array:
+    """Not looked at, in the order of `columns`, shape (4 + 3 comparators,)."""
+    return jnp.full((4 + 3 * comparators,), jnp.nan, _row_type())
+
+
+def what_is_due(count: Any, every: int) -> Any:
+    """`ALL` at steps 0, every, 2 every, ..., `DISTANCES` one step later (where that is not one of them), else `NOTHING`."""
+    if every == 1:
+        return jnp.where(count >= 0, ALL, NOTHING)  # always; the compiler does not know it
+    phase = count % every
+    return jnp.where(phase == 0, ALL, jnp.where(phase == 1, DISTANCES, NOTHING))
+
+
+def _look(
+    look: jax.Array,
+    state: WatchState,
+    every: int,
+    grads: Params,
+    updates: Params,
+    params: Params,
+    at_start: int,
+) -> jax.Array:
+    """The scalars that read the parameters, NaN where they are not due; in branches, which the compiler does not merge with the step."""
+
+    def nothing() -> jax.Array:
+        return _nothing(len(state.points))
+
+    def everything() -> jax.Array:
+        return _dots(grads, updates, params, state, at_start)
+
+    def distances() -> jax.Array:
+        # Where the step before, which was looked at, has led: what T7 is checked with.
+        out = nothing()
+        for k, v in enumerate(state.points):
+            far = minus(params, v)
+            out = out.at[5 + 3 * k].set(dot(far, far))
+        return out
+
+    if every == 1:
+        return jax.lax.cond(look == ALL, everything, nothing)
+    return jax.lax.switch(look, (nothing, everything, distances))
 
 
 def _dots(grads: Params, updates: Params, params: Params, state: WatchState, at_start: int) -> jax.Array:
@@ -204,6 +255,14 @@ def find_state(state: Any) -> WatchState:
             "the state of an optimiser made by monitor.wrap(optimizer)",
         )
     return found[0]
+
+
+def paced(state: Any, pace: tuple[()] | None) -> Any:
+    """The same optimiser state, with this `WatchState.pace`; no array is touched."""
+    if isinstance(state, WatchState):
+        return state._replace(pace=pace)
+    is_watch = lambda s: isinstance(s, WatchState)  # noqa: E731
+    return jax.tree.map(lambda s: s._replace(pace=pace) if is_watch(s) else s, state, is_leaf=is_watch)
 
 
 def new_rows(state: WatchState, since: int) -> np.ndarray:

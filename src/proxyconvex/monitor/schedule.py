@@ -43,6 +43,28 @@ class Every:
 
 @final
 @dataclass(frozen=True)
+class WithNext:
+    """Steps 0, k, 2k, ... and the step after each: what a step left from, and where it arrived.
+
+    Attributes:
+        k: a whole number >= 1.
+    """
+
+    k: int = 20
+
+    def __post_init__(self) -> None:
+        Every(self.k)
+
+    def due(self, step: int) -> bool:
+        """See the class."""
+        return step % self.k == 0 or step % self.k == 1
+
+    def __str__(self) -> str:
+        return "every step" if self.k <= 2 else f"every {self.k} steps and at the step after each"
+
+
+@final
+@dataclass(frozen=True)
 class LogSpaced:
     """About ``per_decade`` steps of every power of ten: less than ``(10^(1/per_decade) - 1)(t + 1) + 1`` steps apart at step t.
 

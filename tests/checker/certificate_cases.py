@@ -89,7 +89,9 @@ def plan(
     return SimpleNamespace(
         dataset=data,
         preprocessing=prep,
-        family=SimpleNamespace(describe=lambda: family, certificate_fields=lambda: family),
+        family=SimpleNamespace(
+            describe=lambda: family, certificate_fields=lambda: family, certificate_obstacle=lambda: ""
+        ),
         initial=weights,
         certificate_comparator=v,
         method=method,

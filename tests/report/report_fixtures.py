@@ -128,6 +128,10 @@ class FakeFamily:
         activation = {"name": "softplus", "slope": 0.0, "beta": 0.25}
         return {"name": self.name, "width": 1024, "activation": activation, "init_scale": 8.0, "seed": 0}
 
+    def certificate_obstacle(self) -> str:
+        """None."""
+        return ""
+
 
 def premises(kind: str) -> tuple[PremiseRecord, ...]:
     """Premises as the planners state them."""

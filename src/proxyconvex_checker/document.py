@@ -157,6 +157,15 @@ def seal(raw: dict[str, Any]) -> str:
     return hashlib.sha256(canonical(raw)).hexdigest()
 
 
+def check_seal(raw: dict[str, Any], stated: str) -> str:
+    """The step "seal" of every kind of certificate; raises `CheckError` if the document was changed."""
+    if seal(raw) != stated:
+        raise CheckError(
+            "seal", "the seal does not belong to this text: the document was changed after it was written"
+        )
+    return "the document is as it was written"
+
+
 # --- schema ------------------------------------------------------------------------------------------------
 
 

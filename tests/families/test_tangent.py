@@ -155,6 +155,32 @@ def test_u2_gradient_norm_is_at_least_the_margin_times_the_slope(phi):
     assert checked >= 3
 
 
+@pytest.mark.parametrize("phi", ACTIVATIONS)
+def test_u2_in_the_last_hidden_layer_alone(phi):
+    network, x, y, rng = make("logistic", 1, phi, hidden=(10, 8, 24), n=10)
+    last = slice(network.size(3) - 24 * 8, None)
+    checked = 0
+    for w, _ in points(network, 3, rng):
+        q, jacobian = scalar_pass(network, w, x)
+        rows = jacobian[:, 0, :]
+        gram = rows[:, last] @ rows[:, last].T
+        features = network.features(w, x)
+        assert tangent_kernels.layerwise(features, only=(2,)) == pytest.approx(gram, rel=1e-9, abs=1e-12)
+        combined = features.combine(np.ones((10, 1)), (2,))
+        assert not combined[: last.start].any()
+        assert combined[last] == pytest.approx(rows[:, last].sum(axis=0), rel=1e-9, abs=1e-12)
+        found = tangent_margin.tangent_margin(gram, y, None)
+        _, slope = loss_and_slope("logistic", q, y)
+        p, part = np.abs(slope[:, 0]), np.linalg.norm(slope[:, 0] @ rows[:, last]) / len(y)
+        norm = np.linalg.norm(slope[:, 0] @ rows) / len(y)
+        assert norm >= part * (1 - 1e-12)
+        if found.gamma > 0:
+            # The proxy PL inequality of this layer's gradient, hence of all of it.
+            assert part >= found.gamma * p.mean() * (1 - 1e-12)
+            checked += 1
+    assert checked >= 3
+
+
 def test_u2_for_several_classes():
     network, x, y, rng = make("cross-entropy", 4, "softplus", hidden=(10, 8))
     model = Tangent(jax_outputs(network), network.initial(3), x, y, loss="cross-entropy")

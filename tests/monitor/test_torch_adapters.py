@@ -17,16 +17,8 @@ from torch_loops import Kept, close
 lightning = pytest.importorskip("lightning")
 transformers = pytest.importorskip("transformers")
 # Warnings of these two packages about themselves are not ours.
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 EXAMPLES = Path(__file__).parents[2] / "examples"
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Any:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def rows() -> torch.utils.data.TensorDataset:

@@ -17,14 +17,7 @@ from proxyconvex.monitor.pytorch.halves import Halves
 
 F = nn.functional
 ROWS = 12
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Any:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def wide() -> nn.Module:

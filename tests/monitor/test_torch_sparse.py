@@ -27,14 +27,7 @@ F = nn.functional
 STEPS = 115
 COMPARED = [t for t in range(STEPS) if t < FIRST or t % COMPARE == 0]
 MEASURED = [t for t in range(STEPS) if t < FIRST or t % EVERY == 0]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Any:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def mlp() -> nn.Module:

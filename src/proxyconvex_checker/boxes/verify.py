@@ -212,9 +212,7 @@ def _schema(state: _State) -> str:
 
 
 def _seal(state: _State) -> str:
-    if document.seal(state.raw) != state.document["seal"]:
-        raise CheckError("seal", "the document is not as it was written")
-    return "the document is as it was written"
+    return document.check_seal(state.raw, state.document["seal"])
 
 
 def _condition(state: _State) -> str:

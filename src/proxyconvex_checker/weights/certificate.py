@@ -122,7 +122,7 @@ class _State:
 
 
 def start(path: Path, raw: dict[str, Any]) -> _State:
-    """The state `verify.verify` runs `STEPS` on."""
+    """The state `checking.verify` runs `STEPS` on."""
     return _State(path, raw)
 
 
@@ -132,11 +132,7 @@ def _schema(state: _State) -> str:
 
 
 def _seal(state: _State) -> str:
-    if document.seal(state.raw) != state.document["seal"]:
-        raise CheckError(
-            "seal", "the seal does not belong to this text: the document was changed after it was written"
-        )
-    return "the document is as it was written"
+    return document.check_seal(state.raw, state.document["seal"])
 
 
 def _arrays(state: _State) -> str:

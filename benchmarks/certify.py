@@ -183,19 +183,19 @@ def whole_search(condition: pc.ReducedCondition, jobs: int, boxes: int = 3_000_0
     task = problem.task(Way())
     until = time.perf_counter() + 60
     while jobs > 1 and not (workers.workers and all(w.is_ready() for w in workers.workers)):
-        search(task, State(problem.lo, problem.hi), Limits(20, 200_000, runner))
+        search(task, State.whole(problem.lo, problem.hi), Limits(20, 200_000, runner))
         if time.perf_counter() > until:
             raise RuntimeError("the workers did not start")
     before = os.times()
     started = time.perf_counter()
-    state = search(task, State(problem.lo, problem.hi), Limits(60, boxes, runner))
+    state = search(task, State.whole(problem.lo, problem.hi), Limits(60, boxes, runner))
     wall = time.perf_counter() - started
     used = sum(os.times()[:2]) - sum(before[:2])
     workers.close()
     return {
         "jobs": jobs,
         "boxes": state.boxes,
-        "open": len(state.lo),
+        "open": len(state.open),
         "boxes_per_second": state.boxes / wall,
         "boxes_per_cpu_second_of_this_process": state.boxes / used,
     }

@@ -100,7 +100,8 @@ class _Worker:
         """A batch, with the task where it is another one than before."""
         self.number += 1
         try:
-            message = (self.number, None if task is self.task else task, batch)
+            compact = [(boxes.compact(), *more) for boxes, *more in batch]
+            message = (self.number, None if task is self.task else task, compact)
             pickle.dump(message, self.to, pickle.HIGHEST_PROTOCOL)
             self.to.flush()
             self.task = task

@@ -34,21 +34,17 @@ class Quantity:
 
     Attributes:
         lo: register of its lower end.
-        hi: register of its upper end.
-        mid: register of its value at the centre; -1 where that is not needed.
+        hi: register of its upper end; the same register for a value at a point.
         low: least value of the lower end on any box (in exact arithmetic).
         high: greatest value of the upper end.
         error: how far the computed ends may be from those in exact arithmetic.
-        blur: how far the computed value at the centre may be from the true one.
     """
 
     lo: int
     hi: int
-    mid: int
     low: float
     high: float
     error: float = 0.0
-    blur: float = 0.0
 
     @property
     def size(self) -> float:
@@ -76,12 +72,14 @@ def margin(size: float, error: float) -> float:
     return (error + 4 * UNIT * (size + error) + TINY) * GROW
 
 
-def _sum_error(x: float, e: float, y: float, f: float) -> float:
-    return (e + f + UNIT * (x + e + y + f) + TINY) * GROW
+def _sum_error(x: Quantity, y: Quantity) -> float:
+    e, f = x.error, y.error
+    return (e + f + UNIT * (x.size + e + y.size + f) + TINY) * GROW
 
 
-def _product_error(x: float, e: float, y: float, f: float) -> float:
-    return (x * f + y * e + e * f + UNIT * (x + e) * (y + f) + TINY) * GROW
+def _product_error(x: Quantity, y: Quantity) -> float:
+    e, f = x.error, y.error
+    return (x.size * f + y.size * e + e * f + UNIT * (x.size + e) * (y.size + f) + TINY) * GROW
 
 
 def _down(x: float) -> float:
@@ -108,35 +106,26 @@ class Ring:
         near = float(value)
         distance = _up(float(abs(Fraction(near) - value))) if Fraction(near) != value else 0.0
         r = self.code.constant(near)
-        return Quantity(r, r, r, lower_float(value), upper_float(value), distance, distance)
+        return Quantity(r, r, lower_float(value), upper_float(value), distance)
 
     def is_number(self, x: Quantity, value: float) -> bool:
         """Whether it is this constant."""
         return self.code.constants.get(x.lo) == value and x.lo == x.hi and x.error == 0
 
-    def _at(self, op: str, *xs: Quantity) -> int:
-        return -1 if any(x.mid < 0 for x in xs) else self.code.emit(op, *(x.mid for x in xs))
-
     def neg(self, x: Quantity) -> Quantity:
         """``-x``."""
-        c = self.code
-        return Quantity(c.emit("neg", x.hi), c.emit("neg", x.lo), self._at("neg", x), -x.high, -x.low, x.error, x.blur)  # fmt: skip
+        return Quantity(self.code.emit("neg", x.hi), self.code.emit("neg", x.lo), -x.high, -x.low, x.error)
 
     def add(self, x: Quantity, y: Quantity) -> Quantity:
         """``x + y``."""
-        return Quantity(
-            self.code.emit("add", x.lo, y.lo), self.code.emit("add", x.hi, y.hi), self._at("add", x, y),
-            _down(x.low + y.low), _up(x.high + y.high),
-            _sum_error(x.size, x.error, y.size, y.error), _sum_error(x.size, x.blur, y.size, y.blur),
-        ).signed(x.sign if x.sign == y.sign else 0)  # fmt: skip
+        lo, hi = self.code.emit("add", x.lo, y.lo), self.code.emit("add", x.hi, y.hi)
+        found = Quantity(lo, hi, _down(x.low + y.low), _up(x.high + y.high), _sum_error(x, y))
+        return found.signed(x.sign if x.sign == y.sign else 0)
 
     def sub(self, x: Quantity, y: Quantity) -> Quantity:
         """``x - y``."""
-        return Quantity(
-            self.code.emit("sub", x.lo, y.hi), self.code.emit("sub", x.hi, y.lo), self._at("sub", x, y),
-            _down(x.low - y.high), _up(x.high - y.low),
-            _sum_error(x.size, x.error, y.size, y.error), _sum_error(x.size, x.blur, y.size, y.blur),
-        )  # fmt: skip
+        lo, hi = self.code.emit("sub", x.lo, y.hi), self.code.emit("sub", x.hi, y.lo)
+        return Quantity(lo, hi, _down(x.low - y.high), _up(x.high - y.low), _sum_error(x, y))
 
     def mul(self, x: Quantity, y: Quantity) -> Quantity:
         """``x y``; signs that hold on the whole region spare products."""
@@ -149,72 +138,63 @@ class Ring:
             x, y = y, x
         lo, hi = self._corners(x, y)
         ends = [a * b for a in (x.low, x.high) for b in (y.low, y.high)]
-        return Quantity(
-            lo, hi, self._at("mul", x, y), _down(min(ends)), _up(max(ends)),
-            _product_error(x.size, x.error, y.size, y.error), _product_error(x.size, x.blur, y.size, y.blur),
-        ).signed(x.sign * y.sign)  # fmt: skip
+        found = Quantity(lo, hi, _down(min(ends)), _up(max(ends)), _product_error(x, y))
+        return found.signed(x.sign * y.sign)
 
     def _corners(self, x: Quantity, y: Quantity) -> tuple[int, int]:
         """The products of ends that may be least and greatest; if one sign is known, it is that of y."""
-        p = lambda a, b: self.code.emit("mul", a, b)  # noqa: E731
-        least = lambda a, b: self.code.emit("min", a, b)  # noqa: E731
-        most = lambda a, b: self.code.emit("max", a, b)  # noqa: E731
+
+        def p(a: int, b: int) -> int:
+            return self.code.emit("mul", a, b)
+
+        def least(a: int, b: int) -> int:
+            return self.code.emit("min", a, b)
+
+        def most(a: int, b: int) -> int:
+            return self.code.emit("max", a, b)
+
         if x.sign and y.sign:
-            # The factor of the same sign as the result's is taken at its end nearest to zero for the least product.
-            near = lambda q: q.lo if q.sign > 0 else q.hi  # noqa: E731
-            far = lambda q: q.hi if q.sign > 0 else q.lo  # noqa: E731
-            small, large = p(near(x), near(y)), p(far(x), far(y))
+            # The product of the ends nearest to zero is the least in size.
+            (x_near, x_far), (y_near, y_far) = ((q.lo, q.hi) if q.sign > 0 else (q.hi, q.lo) for q in (x, y))
+            small, large = p(x_near, y_near), p(x_far, y_far)
             return (small, large) if x.sign == y.sign else (large, small)
         if y.sign:
             a, b = (x.lo, x.hi) if y.sign > 0 else (x.hi, x.lo)
             return least(p(a, y.lo), p(a, y.hi)), most(p(b, y.lo), p(b, y.hi))
-        all_ = [p(a, b) for a in (x.lo, x.hi) for b in (y.lo, y.hi)]
-        return (
-            least(least(all_[0], all_[1]), least(all_[2], all_[3])),
-            most(most(all_[0], all_[1]), most(all_[2], all_[3])),
-        )
+        one, two, three, four = (p(a, b) for a in (x.lo, x.hi) for b in (y.lo, y.hi))
+        return least(least(one, two), least(three, four)), most(most(one, two), most(three, four))
 
     def abs(self, x: Quantity) -> Quantity:
         """``|x|``."""
         if x.sign:
             return x if x.sign > 0 else self.neg(x)
         c = self.code
-        lo = c.emit("max", c.emit("max", x.lo, c.emit("neg", x.hi)), c.constant(0.0))
-        hi = c.emit("max", x.hi, c.emit("neg", x.lo))
-        mid = -1 if x.mid < 0 else c.emit("max", x.mid, c.emit("neg", x.mid))
-        return Quantity(lo, hi, mid, 0.0, x.size, x.error, x.blur)
+        lo = hi = c.emit("max", x.hi, c.emit("neg", x.lo))
+        if x.lo != x.hi:
+            lo = c.emit("max", c.emit("max", x.lo, c.emit("neg", x.hi)), c.constant(0.0))
+        return Quantity(lo, hi, 0.0, x.size, x.error)
 
     def power(self, x: Quantity, n: int) -> Quantity:
         """``x^n``, ``n >= 1``: of ``|x|`` where n is even; ends go to ends, as it then increases."""
         base = self.abs(x) if n % 2 == 0 else x
-        result, c = base, self.code
+        result, size = base, [self._size(base, r) for r in (base.lo, base.hi)]
         for _ in range(n - 1):
-            mid = self._at("mul", result, base)
-            low, high = result.low * abs(base.low), result.high * abs(base.high)
-            result = Quantity(
-                c.emit("mul", result.lo, self._size(base, 0)), c.emit("mul", result.hi, self._size(base, 1)), mid,
-                _down(low), _up(high),
-                _product_error(result.size, result.error, base.size, base.error),
-                _product_error(result.size, result.blur, base.size, base.blur),
-            ).signed(base.sign)  # fmt: skip
+            lo, hi = self.code.emit("mul", result.lo, size[0]), self.code.emit("mul", result.hi, size[1])
+            low, high = _down(result.low * abs(base.low)), _up(result.high * abs(base.high))
+            result = Quantity(lo, hi, low, high, _product_error(result, base)).signed(base.sign)
         return result
 
     def _size(self, x: Quantity, end: int) -> int:
         """The absolute value of an end."""
-        r = x.hi if end else x.lo
-        return r if x.sign > 0 else self.code.emit("max", r, self.code.emit("neg", r))
+        return end if x.sign > 0 else self.code.emit("max", end, self.code.emit("neg", end))
 
     def extreme(self, op: str, x: Quantity, y: Quantity) -> Quantity:
         """``max(x, y)`` or ``min(x, y)``."""
         pick = max if op == "max" else min
-        return Quantity(
-            self.code.emit(op, x.lo, y.lo), self.code.emit(op, x.hi, y.hi), self._at(op, x, y),
-            pick(x.low, y.low), pick(x.high, y.high), max(x.error, y.error), max(x.blur, y.blur),
-        )  # fmt: skip
+        lo, hi = self.code.emit(op, x.lo, y.lo), self.code.emit(op, x.hi, y.hi)
+        return Quantity(lo, hi, pick(x.low, y.low), pick(x.high, y.high), max(x.error, y.error))
 
     def hull(self, x: Quantity, y: Quantity) -> Quantity:
-        """What contains both; it has no value at the centre."""
-        return Quantity(
-            self.code.emit("min", x.lo, y.lo), self.code.emit("max", x.hi, y.hi), -1,
-            min(x.low, y.low), max(x.high, y.high), max(x.error, y.error),
-        )  # fmt: skip
+        """What contains both."""
+        lo, hi = self.code.emit("min", x.lo, y.lo), self.code.emit("max", x.hi, y.hi)
+        return Quantity(lo, hi, min(x.low, y.low), max(x.high, y.high), max(x.error, y.error))

@@ -11,8 +11,9 @@ Where a bound is so close to zero that the errors might decide, `program` looks 
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,14 +22,15 @@ import numpy as np
 from ...core.expressions import Expression, children
 from .lattice import Axes, Boxes
 from .program import Program, _Run, derivative
-from .quantities import UNIT, Quantity, Ring, margin
+from .quantities import Quantity, Ring, margin
 from .registers import Code, Plan
 
 Array = np.ndarray
 Slopes = dict[int, Quantity]
 LO, HI, MID, SLOPE_LO, SLOPE_HI, RADIUS = range(6)
-THIN = 2.0**-44
-"""Enclosures at a centre are used where they are this thin, relative to the largest value on the region."""
+SAMPLES = 65
+"""A value at a centre that is looked up is used where its bounds are at most four times as far apart as at so many points."""
+LARGE = 2.0**500
 
 
 class _Beyond(Exception):
@@ -73,36 +75,28 @@ class Quick:
             build = _Builder(program, lo, hi)
             self.leaves, self.ranges = build.programs, build.ranges
             try:
-                outputs = build.outputs()
+                outputs = build.quantities(build.value, LO, HI)
             except _Beyond:
                 return
             self.margins = [q.margin for q in outputs]
             self.natural = build.code.plan([q.lo for q in outputs])
             if len(outputs) == 1:
-                try:
-                    self._centre(build, outputs[0])
-                except _Beyond:
-                    pass
+                with contextlib.suppress(_Beyond):
+                    self._centre(build)
         self.wanted = self.natural.columns | (self.centred.columns if self.centred is not None else set())
 
-    def _centre(self, build: _Builder, value: Quantity) -> None:
+    def _centre(self, build: _Builder) -> None:
         """``g(x) >= g(c) - sum_i |G_i| r_i`` where ``|x_i - c_i| <= r_i``."""
-        total: Quantity | None = None
-        parts = []
+        ring, steps = build.ring, []
         for i, g in sorted(build.slopes(self.program.outputs[0]).items()):
-            step = build.ring.mul(build.ring.abs(g), build.radius(i))
-            parts.append((i, step.hi))
-            total = step if total is None else build.ring.add(total, step)
-        if total is None:
+            steps.append((i, ring.mul(ring.abs(g), build.radius(i))))
+        if not steps:
             raise _Beyond
-        low = build.code.emit("sub", value.mid, total.hi)
-        size = value.size + total.size
-        error = (value.blur + total.error + UNIT * (size + value.blur + total.error)) * (1 + 2.0**-30)
-        self.lower_margin, self.upper_margin = margin(size, error), margin(value.size, value.blur)
-        if not math.isfinite(self.lower_margin):
-            raise _Beyond
-        self.moved = tuple(i for i, _ in parts)
-        self.centred = build.code.plan([low, value.mid, *(r for _, r in parts)])
+        value = build.quantities({}, MID, MID)[0]
+        low = finite(ring.sub(value, functools.reduce(ring.add, (step for _, step in steps))))
+        self.lower_margin, self.upper_margin = low.margin, value.margin
+        self.moved = tuple(i for i, _ in steps)
+        self.centred = build.code.plan([low.lo, value.hi, *(step.hi for _, step in steps)])
 
     # --- running ---
 
@@ -184,15 +178,10 @@ def table(
                 c, d = ranges[k, j, "slope"]
                 found[SLOPE_LO, j], found[SLOPE_HI, j] = np.fmax(slope[0][0], c), np.fmin(slope[0][1], d)
             if middle is not None:
-                limit = thinness(a, b)
+                limit = ranges[k, j, "thin"]
                 p, q = np.fmax(middle[0], a), np.fmin(middle[1], b)
                 found[MID, j] = np.where(q - p <= limit, 0.5 * (p + q), np.nan)
     return {key: np.broadcast_to(found[key], len(lo)) for key in kinds if key in found}
-
-
-def thinness(low: float, high: float) -> float:
-    """How far apart the bounds at a point may be of what lies in [low, high]."""
-    return THIN * max(abs(low), abs(high)) + 2.0**-1000
 
 
 def called(program: Program, what: tuple[Any, ...], pairs: list[Any], n: int) -> tuple[Array, ...]:
@@ -220,7 +209,7 @@ class _Builder:
         code: the instructions.
         ring: writes ring operations.
         programs: for each coordinate, the functions of it alone that are looked up.
-        ranges: their enclosures, and those of their derivatives, on the whole range.
+        ranges: their enclosures, and those of their derivatives, on the whole range; how wide their enclosures at a centre may be.
     """
 
     def __init__(self, program: Program, lo: Array, hi: Array) -> None:
@@ -231,7 +220,7 @@ class _Builder:
         self.slope: dict[Expression, Slopes] = {}
         self.uses: dict[Expression, frozenset[int]] = {}
         self.lone: dict[Expression, tuple[int, int]] = {}
-        self.ranges: dict[Any, tuple[float, float]] = {}
+        self.ranges: dict[Any, Any] = {}
         self.programs = self._leaves(lo, hi)
 
     def _leaves(self, lo: Array, hi: Array) -> list[Program | None]:
@@ -257,14 +246,22 @@ class _Builder:
         for k, found in enumerate(programs):
             if found is not None:
                 values, slopes = found.gradients(lo[:, k : k + 1], hi[:, k : k + 1])
-                for j, (value, slope) in enumerate(zip(values, slopes, strict=True)):
+                x = np.linspace(lo[0, k], hi[0, k], SAMPLES)[:, None]
+                points = found.values(x, x)
+                for j, (value, slope, at) in enumerate(zip(values, slopes, points, strict=True)):
                     self.ranges[k, j, "value"] = (_first(value[0]), _first(value[1]))
+                    self.ranges[k, j, "thin"] = 4 * float(np.max(at[1] - at[0]))
                     if slope:
                         self.ranges[k, j, "slope"] = (_first(slope[0][0]), _first(slope[0][1]))
         return programs
 
-    def outputs(self) -> list[Quantity]:
-        """The quantities of the outputs.
+    def quantities(self, found: dict[Expression, Quantity], lower: int, upper: int) -> list[Quantity]:
+        """The quantities of the outputs, from these columns.
+
+        Args:
+            found: receives those of all nodes that matter.
+            lower: the column of lower ends.
+            upper: that of upper ends.
 
         Raises:
             _Beyond: if their errors are not bounded.
@@ -273,17 +270,20 @@ class _Builder:
             if e in self.lone:
                 k, j = self.lone[e]
                 a, b = self.ranges[k, j, "value"]
-                lo, hi, mid = (self.code.emit("take", k, (kind, j)) for kind in (LO, HI, MID))
-                self.value[e] = finite(Quantity(lo, hi, mid, a, b, 0.0, thinness(a, b) * 1.01))
+                lo, hi = (self.code.emit("take", k, (kind, j)) for kind in (lower, upper))
+                # The middle of two bounds is not as far from either as they are from each other, and rounds.
+                error = 0.0
+                if lower == MID and e.op != "var":
+                    error = margin(max(abs(a), abs(b)), self.ranges[k, j, "thin"])
+                found[e] = finite(Quantity(lo, hi, a, b, error))
             elif e.op == "const":
-                self.value[e] = self.ring.constant(e.args[0])
+                found[e] = self.ring.constant(e.args[0])
             elif len(self.uses[e]) > 1:
-                self.value[e] = finite(self.evaluate(e))
-        return [self.value[e] for e in self.program.outputs]
+                found[e] = finite(self.evaluate(e, [found[c] for c in children(e)]))
+        return [found[e] for e in self.program.outputs]
 
-    def evaluate(self, e: Expression) -> Quantity:
+    def evaluate(self, e: Expression, xs: list[Quantity]) -> Quantity:
         """The quantity of a node in several coordinates."""
-        xs = [self.value[c] for c in children(e)]
         if e.op in ("add", "sub", "neg", "abs"):
             return getattr(self.ring, e.op)(*xs)
         if e.op == "mul":
@@ -296,45 +296,29 @@ class _Builder:
             return self.ring.extreme("max", xs[0], self.ring.constant(0))
         return self.elsewhere(("value", e), xs)[0]
 
-    def elsewhere(self, what: tuple[Any, ...], xs: Iterable[Quantity], points: bool = True) -> list[Quantity]:
+    def elsewhere(self, what: tuple[Any, ...], xs: list[Quantity]) -> list[Quantity]:
         """An operation that is left to `program`: its results, cut down to their enclosures on the whole region."""
-        xs = list(xs)
         ranges = called(self.program, what, [(np.array([q.low]), np.array([q.high])) for q in xs], 1)
-        results = self.parts(what, [self.outward(q, q.lo, q.hi, q.error) for q in xs], len(ranges))
-        at = None
-        if points and all(q.mid >= 0 for q in xs):
-            at = self.parts(what, [self.outward(q, q.mid, q.mid, q.blur) for q in xs], len(ranges))
+        call = self.code.emit("call", what, *(r for q in xs for r in self.outward(q)))
         found = []
         for i in range(0, len(ranges), 2):
             a, b = _first(ranges[i]), _first(ranges[i + 1])
-            lo, hi = self.cut(results[i], results[i + 1], a, b)
-            mid = -1 if at is None else self.code.emit("thin", *self.cut(at[i], at[i + 1], a, b), thinness(a, b))
-            found.append(Quantity(lo, hi, mid, a, b, 0.0, thinness(a, b) * 1.01))
+            lo = self.code.emit("fmax", self.code.emit("part", call, i), self.code.constant(a))
+            hi = self.code.emit("fmin", self.code.emit("part", call, i + 1), self.code.constant(b))
+            found.append(Quantity(lo, hi, a, b))
         return found
 
-    def outward(self, q: Quantity, lo: int, hi: int, error: float) -> tuple[int, int]:
+    def outward(self, q: Quantity) -> tuple[int, int]:
         """Ends moved so far that they bound."""
-        if error == 0:
-            return lo, hi
-        by = self.code.constant(margin(q.size, error))
-        return self.code.emit("sub", lo, by), self.code.emit("add", hi, by)
-
-    def parts(self, what: tuple[Any, ...], ends: list[tuple[int, int]], count: int) -> list[int]:
-        """The registers of the results of a call."""
-        call = self.code.emit("call", what, *(r for pair in ends for r in pair))
-        return [self.code.emit("part", call, i) for i in range(count)]
-
-    def cut(self, lo: int, hi: int, low: float, high: float) -> tuple[int, int]:
-        """Ends cut down to an enclosure; unknown ones become its ends."""
-        return (
-            self.code.emit("fmax", lo, self.code.constant(low)),
-            self.code.emit("fmin", hi, self.code.constant(high)),
-        )
+        if q.error == 0:
+            return q.lo, q.hi
+        by = self.code.constant(q.margin)
+        return self.code.emit("sub", q.lo, by), self.code.emit("add", q.hi, by)
 
     def radius(self, k: int) -> Quantity:
         """How far a point can be from the centre in a coordinate."""
         r = self.code.emit("take", k, (RADIUS, 0))
-        return Quantity(r, r, -1, 0.0, self.widths[k])
+        return Quantity(r, r, 0.0, self.widths[k])
 
     # --- derivatives ---
 
@@ -364,7 +348,7 @@ class _Builder:
                 if a == b
                 else [self.code.emit("take", k, (kind, j)) for kind in (SLOPE_LO, SLOPE_HI)]
             )
-            return {k: Quantity(lo, hi, -1, a, b)}
+            return {k: Quantity(lo, hi, a, b)}
         x, *others = children(e)
         gx, vx = self.slope[x], self.value[x]
         if e.op == "pow":
@@ -379,7 +363,7 @@ class _Builder:
                 return self.times(gx, ring.mul(ring.constant(2), vx))
             return self.sum(*(self.times(self.slope[z], d) for z, d in zip((x, y), self.partials(e), strict=True)))
         if not others:
-            return self.times(gx, self.elsewhere(("slope", e.op), [vx], False)[0]) if gx else {}
+            return self.times(gx, self.elsewhere(("slope", e.op), [vx])[0]) if gx else {}
         gy = self.slope[others[0]]
         if e.op == "add":
             return self.sum(gx, gy)
@@ -396,9 +380,9 @@ class _Builder:
         if e.op == "mul":
             return y, x
         if e.op == "div":
-            inverse = finite(self.elsewhere(("inverse",), [y], False)[0])
+            inverse = finite(self.elsewhere(("inverse",), [y])[0])
             return inverse, self.ring.neg(self.ring.mul(self.value[e], inverse))
-        first, second = self.elsewhere(("partials", e), [x, y, self.value[e]], False)
+        first, second = self.elsewhere(("partials", e), [x, y, self.value[e]])
         return first, second
 
     def times(self, g: Slopes, factor: Quantity) -> Slopes:
@@ -417,9 +401,9 @@ def finite(q: Quantity) -> Quantity:
     """The quantity.
 
     Raises:
-        _Beyond: if its range or its error is not bounded.
+        _Beyond: if its range or its error is not bounded, or so large that a product could overflow.
     """
-    if not all(map(math.isfinite, (q.low, q.high, q.error, q.blur))):
+    if not all(abs(x) < LARGE for x in (q.low, q.high, q.error)):
         raise _Beyond
     return q
 

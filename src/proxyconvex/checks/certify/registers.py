@@ -35,8 +35,7 @@ class Code:
     """Instructions in the order they were written; each has a register, and equal ones have the same.
 
     The operations are the keys of ``_UFUNCS``; ``take`` (a coordinate and the key of a column: its entries for the intervals of the
-    boxes), ``call`` (what, then registers: a tuple of arrays), ``part`` (of such a tuple) and ``thin`` (of lower and upper
-    bounds at points: the middle, or NaN where they are farther apart than a number).
+    boxes), ``call`` (what, then registers: a tuple of arrays) and ``part`` (of such a tuple).
     """
 
     def __init__(self) -> None:
@@ -55,6 +54,8 @@ class Code:
         """The register of an operation on registers."""
         if op in _FOLD and all(a in self.constants for a in args):
             return self.constant(_FOLD[op](*(self.constants[a] for a in args)))
+        if op in ("max", "min") and args[0] == args[1]:
+            return args[0]
         row = (op, *(sorted(args) if op in ("add", "mul", "max", "min") else args))
         if row not in self.known:
             self.known[row] = len(self.rows)
@@ -66,7 +67,7 @@ class Code:
         op, *args = self.rows[register]
         if op in ("const", "take"):
             return ()
-        return tuple(args[1:]) if op == "call" else (args[0],) if op == "part" else tuple(args[:2])
+        return tuple(args[1:]) if op == "call" else (args[0],) if op == "part" else tuple(args)
 
     def plan(self, outputs: Sequence[int]) -> Plan:
         """What is needed for some registers, in order."""
@@ -133,8 +134,6 @@ class Plan:
                 regs[to] = call(args[0], [regs[r] for r in args[1:]], n)
             elif op == "part":
                 regs[to] = regs[args[0]][args[1]]
-            elif op == "thin":
-                regs[to] = thin(regs[args[0]], regs[args[1]], args[2])
             else:
                 out = regs[over] if over >= 0 else None
                 regs[to] = _UFUNCS[op](*[regs[r] for r in args], out=out)
@@ -142,7 +141,3 @@ class Plan:
                 regs[r] = None
         return [regs[r] for r in self.outputs]
 
-
-def thin(low: Array, high: Array, limit: float) -> Array:
-    """The middle of bounds at points, NaN where they are farther apart than ``limit``."""
-    return np.where(high - low <= limit, 0.5 * (low + high), np.nan)

@@ -14,7 +14,7 @@ from test_intervals import random_expression
 import proxyconvex as pc
 from proxyconvex.checks.certify import boxes as certify_boxes
 from proxyconvex.checks.certify.certify import Problem, certify
-from proxyconvex.checks.certify.lattice import Axes, Boxes, doubled, largest
+from proxyconvex.checks.certify.lattice import Axes, Boxes, compact, doubled, largest
 from proxyconvex.checks.certify.program import Program
 from proxyconvex.checks.certify.quick import Quick
 from proxyconvex.checks.certify.search import Limits, State, search
@@ -279,11 +279,15 @@ def test_halves_are_those_of_the_checker():
     # Every interval is kept once.
     assert all(len(x) < 300 for x in boxes.axes.lo)
     few = boxes.part(rng.integers(0, len(boxes), 20))
-    small = few.compact()
+    small, rest = compact([few, boxes.part(slice(3, 5))])
     assert np.array_equal(small.lo, few.lo) and np.array_equal(small.hi, few.hi)
-    assert all(len(x) <= 20 for x in small.axes.lo)
-    one = Boxes(few.axes, few.ids[:, :1]).compact()  # a table that is much larger than the boxes
-    assert np.array_equal(one.lo, few.lo[:1]) and all(len(x) == 1 for x in one.axes.hi)
+    assert np.array_equal(rest.hi, boxes.hi[3:5]) and rest.axes is small.axes
+    assert all(len(x) <= 22 for x in small.axes.lo)
+    copy = Axes(*boxes.axes.since([0, 0, 0]))
+    sizes = boxes.axes.sizes()
+    more = boxes.halved(np.zeros(len(boxes), np.uint8))
+    copy.extend(*more.axes.since(sizes))
+    assert np.array_equal(Boxes(copy, more.ids).lo, more.lo)
     again = pickle.loads(pickle.dumps(few))
     assert np.array_equal(again.lo, few.lo) and again.axes.tables == {}
 
@@ -294,7 +298,7 @@ def test_columns_of_new_intervals_are_added():
     quick, boxes = Quick(program, lo, hi), Boxes.of(lo, hi)
     rng = np.random.default_rng(1)
     for _ in range(8):
-        grown, fresh = quick.lower(boxes).low, quick.lower(boxes.compact()).low
+        grown, fresh = quick.lower(boxes).low, quick.lower(compact([boxes])[0]).low
         assert np.array_equal(grown, fresh)
         boxes = boxes.halved(rng.integers(0, 3, len(boxes)).astype(np.uint8))
     again = pickle.loads(pickle.dumps(quick))

@@ -18,8 +18,9 @@ from proxyconvex.checks.certify.workers import Workers
 
 def chunks_of(problem, seed, count=12):
     rng = np.random.default_rng(seed)
-    low = rng.uniform(problem.lo[0], problem.hi[0], (count, 40, problem.lo.shape[1]))
-    return [(Boxes.of(x, np.minimum(x + 0.1, problem.hi[0])),) for x in low]
+    low = rng.uniform(problem.lo[0], problem.hi[0], (count * 40, problem.lo.shape[1]))
+    boxes = Boxes.of(low, np.minimum(low + 0.1, problem.hi[0]))
+    return [(boxes.part(slice(s, s + 40)),) for s in range(0, count * 40, 40)]
 
 
 @pytest.fixture
@@ -60,6 +61,16 @@ def test_processes_change_nothing_and_are_used(workers, problem, monkeypatch):
 
     monkeypatch.setattr(module, "serial", refuse)
     same(workers(task, chunks), expected)
+
+
+def test_new_intervals_reach_the_processes(workers, problem):
+    task = problem.task(Way())
+    boxes = Boxes.of(problem.lo, problem.hi)
+    for level in range(9):
+        chunks = [(boxes.part(slice(s, s + 40)),) for s in range(0, len(boxes), 40)]
+        if len(chunks) > 4:
+            same(workers(task, chunks), list(serial(task, chunks)))
+        boxes = boxes.halved(np.full(len(boxes), level % 3, np.uint8))
 
 
 def test_answers_of_an_abandoned_level_are_dropped(workers, problem):

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from .quick import Bounds, Quick
 from .ways import Way
 
 Array = np.ndarray
+Chunks = list[tuple[Any, ...]]
+"""Arguments of `examine`: boxes, and scores where they are known."""
 
 NATURAL, CENTRED, FORM, FORM_CENTRED, CURVED, OUTSIDE = 8, 9, 10, 11, 12, 13
 TESTS = {
@@ -168,6 +171,11 @@ def examine(task: Task, boxes: Boxes, score: Array | None = None) -> Outcome:
         return found
     rows = np.flatnonzero(still)
     return Outcome(codes, selected(found.lower, rows), selected(found.score, rows), found.refuted)
+
+
+def examine_all(task: Task, chunks: Chunks) -> list[Outcome]:
+    """The outcomes of several chunks."""
+    return [examine(task, *chunk) for chunk in chunks]
 
 
 @dataclass

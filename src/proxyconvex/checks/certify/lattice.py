@@ -7,6 +7,7 @@ a box (`quick`), and halving a box copies a number.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +35,21 @@ class Axes:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Axes, (self.lo, self.hi, self.child)
+
+    def sizes(self) -> list[int]:
+        """How many intervals each coordinate has."""
+        return [len(x) for x in self.lo]
+
+    def since(self, sizes: list[int]) -> tuple[list[Array], list[Array]]:
+        """The ends of the intervals that were added since there were so many."""
+        lo, hi = ([x[n:] for x, n in zip(ends, sizes, strict=True)] for ends in (self.lo, self.hi))
+        return lo, hi
+
+    def extend(self, lo: list[Array], hi: list[Array]) -> None:
+        """Add intervals."""
+        none = [np.full(len(x), -1, np.int32) for x in lo]
+        for mine, new in ((self.lo, lo), (self.hi, hi), (self.child, none)):
+            mine[:] = [np.concatenate(pair) for pair in zip(mine, new, strict=True)]
 
     def halves(self, k: int, ids: Array) -> Array:
         """The numbers of the lower halves of intervals of coordinate ``k``; halves share the midpoint, so nothing is lost."""
@@ -94,23 +110,6 @@ class Boxes:
         axes = self.axes
         return [(float(axes.lo[k][i]), float(axes.hi[k][i])) for k, i in enumerate(self.ids[:, row])]
 
-    def compact(self) -> Boxes:
-        """The same boxes over only the intervals that they use, to be sent elsewhere."""
-        lo, hi, ids = [], [], np.empty_like(self.ids)
-        for k, numbers in enumerate(self.ids):
-            size = len(self.axes.lo[k])
-            if size > 16 * len(numbers):
-                used, ids[k] = np.unique(numbers, return_inverse=True)
-            else:
-                new = np.zeros(size, np.int32)
-                new[numbers] = 1
-                used = np.flatnonzero(new)
-                new[used] = np.arange(len(used))
-                ids[k] = new[numbers]
-            lo.append(self.axes.lo[k][used])
-            hi.append(self.axes.hi[k][used])
-        return Boxes(Axes(lo, hi), ids)
-
     def halved(self, split: Array, out: Array | None = None) -> Boxes:
         """Both halves of every box along its coordinate in ``split``, one after the other.
 
@@ -130,6 +129,19 @@ class Boxes:
                 rows += 1
                 new[rows] = first + 1
         return Boxes(self.axes, ids)
+
+
+def compact(some: Sequence[Boxes]) -> list[Boxes]:
+    """The same boxes over only the intervals that they use, to be sent elsewhere; all must have the same axes."""
+    axes, whole = some[0].axes, np.concatenate([boxes.ids for boxes in some], axis=1)
+    lo, hi = [], []
+    for k, numbers in enumerate(whole):
+        used, whole[k] = np.unique(numbers, return_inverse=True)
+        lo.append(axes.lo[k][used])
+        hi.append(axes.hi[k][used])
+    ends = np.cumsum([len(boxes) for boxes in some])
+    fewer = Axes(lo, hi)
+    return [Boxes(fewer, ids) for ids in np.split(whole, ends[:-1], axis=1)]
 
 
 def selected(x: Array, rows: Array) -> Array:

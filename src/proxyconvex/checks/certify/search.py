@@ -15,11 +15,13 @@ import numpy as np
 
 from ...core.errors import InvalidInputError
 from .. import deadline
-from .boxes import CENTRED, FORM, NATURAL, OUTSIDE, Outcome, Task, examine
-from .lattice import Axes, Boxes, doubled, largest, selected
+from .boxes import CENTRED, FORM, NATURAL, OUTSIDE, Chunks, Outcome, Task, examine, examine_all
+from .lattice import Axes, Boxes, compact, doubled, largest
 
 Array = np.ndarray
 
+BATCH = 8
+"""Most chunks in one message to another process."""
 FEW = 256
 HOPELESS = 20_000
 PLAIN, RARE = 2, 0.05
@@ -141,7 +143,6 @@ class State:
             )
 
 
-Chunks = list[tuple[Any, ...]]
 Runner = Callable[[Task, Chunks], Iterator[Outcome]]
 
 
@@ -168,12 +169,16 @@ def on_dask(scheduler: Any) -> Runner:
         if len(chunks) < 2:
             yield from serial(task, chunks)
             return
-        # The task is a few kilobytes and goes with every chunk: scattered data may be released between two levels.
-        futures = [
-            client.submit(examine, task, boxes.compact(), *more, pure=False) for boxes, *more in chunks
-        ]
+        # The task is a few kilobytes and goes with every batch: scattered data may be released between two levels.
+        size = max(1, min(BATCH, len(chunks) // 4))
+        futures = []
+        for start in range(0, len(chunks), size):
+            batch = chunks[start : start + size]
+            boxes = compact([some for some, *_ in batch])
+            sent = [(some, *more) for some, (_, *more) in zip(boxes, batch, strict=True)]
+            futures.append(client.submit(examine_all, task, sent, pure=False))
         for future in futures:
-            yield future.result()
+            yield from future.result()
 
     return run
 

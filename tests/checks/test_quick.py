@@ -21,8 +21,8 @@ from proxyconvex.checks.certify.search import Limits, State, search
 from proxyconvex.checks.certify.ways import Way
 from proxyconvex.checks.intervals.choose import arithmetic
 from proxyconvex.core.arithmetics import evaluate
-from proxyconvex.core.expressions import HELPERS, Expression, names, topological, variable
 from proxyconvex.core.evidence import Status
+from proxyconvex.core.expressions import HELPERS, Expression, names, topological, variable
 
 NAMES = ("a", "b", "c")
 A, B, C = (variable(n) for n in NAMES)
@@ -230,7 +230,10 @@ def three_sigmoids():
 
 def two_tanhs():
     return pc.reduced(
-        lambda a, b, s: 0.929343 - s(a) * s(b) * (1 + (a - b) ** 2 / 8), activation="tanh", a=(-2, 2), b=(-2, 2)
+        lambda a, b, s: 0.929343 - s(a) * s(b) * (1 + (a - b) ** 2 / 8),
+        activation="tanh",
+        a=(-2, 2),
+        b=(-2, 2),
     )
 
 

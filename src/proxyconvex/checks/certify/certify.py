@@ -19,6 +19,7 @@ from ...core.expressions import Expression, names, rational, topological
 from ...core.intervals import lower_float, upper_float
 from ...core.premises import Premise
 from ...core.reduced import ReducedCondition
+from .. import deadline
 from ..deadline import NEVER, Deadline, OutOfTime
 from ..intervals.arrays import Own
 from ..intervals.choose import arithmetic
@@ -385,7 +386,7 @@ def _reporter(
     last, shown = [0.0], [False]
 
     def report(p: Progress) -> None:
-        now = timing.clock()
+        now = deadline.clock()
         if now - last[0] > 0.2:
             last[0], shown[0] = now, True
             print(f"\r\033[K{p}", end="", file=sys.stderr, flush=True)

@@ -229,7 +229,9 @@ class _Run:
         by_u, by_v = self.partials(node, f, order, u, v)
         return self.sum(self.times(self.slope[u], by_u), self.times(self.slope[v], by_v))
 
-    def partials(self, node: Expression, f: str, order: int, u: Expression, v: Expression) -> tuple[Pair, Pair]:
+    def partials(
+        self, node: Expression, f: str, order: int, u: Expression, v: Expression
+    ) -> tuple[Pair, Pair]:
         """The derivatives of a divided difference in u and in v.
 
         Divided differences of order k lie in the range of ``f^(k) / k!`` on the hull; the second ones are quotients of

@@ -28,6 +28,13 @@ from .registers import Code
 UNIT, TINY, GROW = 2.0**-53, 2.0**-1070, 1 + 2.0**-30
 
 
+LARGE = 2.0**500
+
+
+class Unbounded(Exception):
+    """No finite bound on a quantity or on its errors, or an operation that is not covered."""
+
+
 @dataclass(frozen=True)
 class Quantity:
     """One number that depends on the box.
@@ -90,8 +97,21 @@ def _up(x: float) -> float:
     return math.nextafter(x, math.inf)
 
 
+def finite(q: Quantity) -> Quantity:
+    """The quantity.
+
+    Raises:
+        Unbounded: if its range or its error is not bounded (or not known), or so large that a product might overflow.
+    """
+    if not all(abs(x) < LARGE for x in (q.low, q.high, q.error)):
+        raise Unbounded
+    return q
+
+
 class Ring:
     """Ring operations, absolute values, minima and maxima on quantities: the code of their ends, their ranges and errors.
+
+    Every result is `finite`, so that no NaN is lost in a minimum or maximum here.
 
     Args:
         code: receives the instructions.
@@ -106,7 +126,7 @@ class Ring:
         near = float(value)
         distance = _up(float(abs(Fraction(near) - value))) if Fraction(near) != value else 0.0
         r = self.code.constant(near)
-        return Quantity(r, r, lower_float(value), upper_float(value), distance)
+        return finite(Quantity(r, r, lower_float(value), upper_float(value), distance))
 
     def is_number(self, x: Quantity, value: float) -> bool:
         """Whether it is this constant."""
@@ -119,13 +139,13 @@ class Ring:
     def add(self, x: Quantity, y: Quantity) -> Quantity:
         """``x + y``."""
         lo, hi = self.code.emit("add", x.lo, y.lo), self.code.emit("add", x.hi, y.hi)
-        found = Quantity(lo, hi, _down(x.low + y.low), _up(x.high + y.high), _sum_error(x, y))
+        found = finite(Quantity(lo, hi, _down(x.low + y.low), _up(x.high + y.high), _sum_error(x, y)))
         return found.signed(x.sign if x.sign == y.sign else 0)
 
     def sub(self, x: Quantity, y: Quantity) -> Quantity:
         """``x - y``."""
         lo, hi = self.code.emit("sub", x.lo, y.hi), self.code.emit("sub", x.hi, y.lo)
-        return Quantity(lo, hi, _down(x.low - y.high), _up(x.high - y.low), _sum_error(x, y))
+        return finite(Quantity(lo, hi, _down(x.low - y.high), _up(x.high - y.low), _sum_error(x, y)))
 
     def mul(self, x: Quantity, y: Quantity) -> Quantity:
         """``x y``; signs that hold on the whole region spare products."""
@@ -138,7 +158,7 @@ class Ring:
             x, y = y, x
         lo, hi = self._corners(x, y)
         ends = [a * b for a in (x.low, x.high) for b in (y.low, y.high)]
-        found = Quantity(lo, hi, _down(min(ends)), _up(max(ends)), _product_error(x, y))
+        found = finite(Quantity(lo, hi, _down(min(ends)), _up(max(ends)), _product_error(x, y)))
         return found.signed(x.sign * y.sign)
 
     def _corners(self, x: Quantity, y: Quantity) -> tuple[int, int]:
@@ -181,7 +201,7 @@ class Ring:
         for _ in range(n - 1):
             lo, hi = self.code.emit("mul", result.lo, size[0]), self.code.emit("mul", result.hi, size[1])
             low, high = _down(result.low * abs(base.low)), _up(result.high * abs(base.high))
-            result = Quantity(lo, hi, low, high, _product_error(result, base)).signed(base.sign)
+            result = finite(Quantity(lo, hi, low, high, _product_error(result, base))).signed(base.sign)
         return result
 
     def _size(self, x: Quantity, end: int) -> int:

@@ -76,6 +76,7 @@ class Code:
             if register in outputs or register in last:
                 for r in self.inputs(register):
                     last.setdefault(r, register)
+        called = {r for row in self.rows if row[0] == "call" for r in row[2:]}
         steps = []
         for register in sorted({*outputs, *last}):
             op, *args = self.rows[register]
@@ -86,7 +87,9 @@ class Code:
                 r for r in read if last[r] == register and r not in outputs and r not in self.constants
             )
             # A result may take the place of an operand that nobody reads again, where the operand is an array of this code's own.
-            own = [r for r in dead if self.rows[r][0] in (*_UFUNCS, "take")] if op in _UFUNCS else []
+            # What a call has seen may live on in its results.
+            free = [r for r in dead if r not in called and self.rows[r][0] in (*_UFUNCS, "take")]
+            own = free if op in _UFUNCS else []
             steps.append((op, register, tuple(args), own[0] if own else -1, dead))
         return Plan(len(self.rows), dict(self.constants), tuple(steps), tuple(outputs))
 
@@ -140,4 +143,3 @@ class Plan:
             for r in dead:
                 regs[r] = None
         return [regs[r] for r in self.outputs]
-

@@ -144,7 +144,7 @@ def holds(
     how = way.sentence
     if smoothness is not None:
         claim, how = f"f is L-smooth with L = {_plain(smoothness)} {where}", "second derivatives on every box"
-    sentence = f"{claim}: proved by examining {state.boxes:,} boxes in {state.seconds:.3g} s with outward rounding; {how}.{lift}"
+    sentence = f"{claim}: proved by examining {state.boxes:,} boxes in {state.seconds:.3g} s with every rounding bounded; {how}.{lift}"
     if condition.origin:
         sentence += " What is proved is the formula translated from the functions; the certificate states it."
     return Certification(

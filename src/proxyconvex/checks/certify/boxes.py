@@ -35,7 +35,7 @@ TESTS = {
 
 OPEN = 255
 CHUNK = 4096
-MANY = 256
+MANY = 512
 """In chunks of at least so many boxes the code of `quick` is worth writing."""
 WORK = 2**21
 """Most evaluations of nodes in one chunk, which is what lies between two looks at the clock."""

@@ -1,7 +1,7 @@
 """Boxes as products of intervals that are kept once.
 
-Bisection makes few different intervals in one coordinate: with ``k`` bisections of a coordinate at most ``2^(k+1) - 1``, however many boxes
-there are. They are numbered, and a box is its numbers. What depends on one coordinate only is then computed once for an interval instead of once for
+Bisection makes few different intervals in one coordinate: at most ``2^(k+1) - 1`` where no box has more than ``k`` bisections of that coordinate above
+it, however many boxes there are. They are numbered, and a box is its numbers. What depends on one coordinate only is then computed once for an interval instead of once for
 a box (`quick`), and halving a box copies a number.
 """
 

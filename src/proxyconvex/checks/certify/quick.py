@@ -3,8 +3,8 @@
 Two things are saved. *What depends on one coordinate only* (function values ``s(a)``, their derivatives, their values at the centre) is enclosed once for
 each of the few intervals that occur in that coordinate (`lattice`), with outward rounding as ever, and looked up for a box.
 *The rest*, mostly ring operations in several coordinates, is computed rounded to nearest, and one number bounds all rounding errors together
-(`quantities`). Other operations in several coordinates (quotients, divided differences, functions of sums) receive ends moved outward by the errors
-so far and are then enclosed as ever, so the errors start at zero again.
+(`quantities`). Other operations in several coordinates (quotients, divided differences, functions of sums), and what they depend on, are enclosed
+with outward rounding.
 
 Where a bound is so close to zero that the errors might decide, `program` looks at the box.
 """
@@ -23,9 +23,11 @@ from .lattice import Axes, Boxes
 from .program import Program
 from .quantities import Unbounded
 from .registers import Plan
-from .writer import HI, LO, MID, RADIUS, SLOPE_HI, SLOPE_LO, Writer, called
+from .writer import AT_HI, AT_LO, HI, LO, MID, RADIUS, SLOPE_HI, SLOPE_LO, Values, Writer, called
 
 Array = np.ndarray
+COARSE = 2.0**-20
+"""Errors beyond this share of the largest value on the region would leave most boxes to `program` anyway."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Quick:
         hi: upper ends.
 
     Attributes:
-        natural: code of the lower ends, with a margin each; None where no bound on the errors is finite.
+        natural: code of the lower ends, with a margin each; None where no bound on the errors is finite, or it is `COARSE`.
         centred: code of the mean-value form: its lower end, the value at the centre, and for each coordinate ``|gradient| times radius``; None
             likewise, or where there are several outputs.
     """
@@ -66,26 +68,30 @@ class Quick:
             build = Writer(program, lo, hi)
             self.leaves, self.ranges = build.programs, build.ranges
             try:
-                outputs = build.quantities(build.value, LO, HI)
+                values, outputs = build.quantities()
             except Unbounded:
                 return
             self.margins = [q.margin for q in outputs]
+            if any(q.margin > COARSE * q.size + 2.0**-900 for q in outputs):
+                return
             self.natural = build.code.plan([q.lo for q in outputs])
             if len(outputs) == 1:
                 with contextlib.suppress(Unbounded):
-                    self._centre(build)
+                    self._centre(build, values)
         self.wanted = self.natural.columns | (self.centred.columns if self.centred is not None else set())
 
-    def _centre(self, build: Writer) -> None:
+    def _centre(self, build: Writer, values: Values) -> None:
         """``g(x) >= g(c) - sum_i |G_i| r_i`` where ``|x_i - c_i| <= r_i``."""
         ring, steps = build.ring, []
-        for i, g in sorted(build.slopes(self.program.outputs[0]).items()):
+        for i, g in sorted(build.slopes(values, self.program.outputs[0]).items()):
             steps.append((i, ring.mul(ring.abs(g), build.radius(i))))
         if not steps:
             raise Unbounded
-        value = build.quantities({}, MID, MID)[0]
+        value = build.quantities(centre=True)[1][0]
         low = ring.sub(value, functools.reduce(ring.add, (step for _, step in steps)))
         self.lower_margin, self.upper_margin = low.margin, value.margin
+        if low.margin > COARSE * low.size or low.margin > COARSE * value.size:
+            raise Unbounded
         self.moved = tuple(i for i, _ in steps)
         self.centred = build.code.plan([low.lo, value.hi, *(step.hi for _, step in steps)])
 
@@ -159,7 +165,7 @@ def table(
         else:
             values, slopes = leaves.values(low, high), [{} for _ in leaves.outputs]
         at = [None] * len(values)
-        if any(kind == MID for kind, _ in kinds):
+        if any(kind in (MID, AT_LO, AT_HI) for kind, _ in kinds):
             centre = low + 0.5 * (high - low)
             at = leaves.values(centre, centre)  # type: ignore[assignment]
         for j, (value, slope, middle) in enumerate(zip(values, slopes, at, strict=True)):
@@ -171,5 +177,6 @@ def table(
             if middle is not None:
                 limit = ranges[k, j, "thin"]
                 p, q = np.fmax(middle[0], a), np.fmin(middle[1], b)
+                found[AT_LO, j], found[AT_HI, j] = p, q
                 found[MID, j] = np.where(q - p <= limit, 0.5 * (p + q), np.nan)
     return {key: np.broadcast_to(found[key], len(lo)) for key in kinds if key in found}

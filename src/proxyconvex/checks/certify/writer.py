@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,26 @@ from .registers import Code
 
 Array = np.ndarray
 Slopes = dict[int, Quantity]
-LO, HI, MID, SLOPE_LO, SLOPE_HI, RADIUS = range(6)
-"""Columns of a function of one coordinate: its ends, its value at the centre, the ends of its derivative; and how far the centre is from the ends."""
+LO, HI, MID, AT_LO, AT_HI, SLOPE_LO, SLOPE_HI, RADIUS = range(8)
+"""Columns of a function of one coordinate: its ends; its value at the centre, and the bounds of that; the ends of its derivative; and how far the
+centre is from the ends."""
+RING = ("add", "sub", "neg", "mul", "pow", "max", "min")
+"""Operations that tolerate errors: these do not decide how wide an enclosure is."""
 SAMPLES = 65
 """A value at a centre that is looked up is used where its bounds are at most four times as far apart as at so many points."""
+
+
+@dataclass
+class Values:
+    """Quantities of nodes.
+
+    Attributes:
+        near: with errors.
+        exact: without, of what is handed to `program`.
+    """
+
+    near: dict[Expression, Quantity]
+    exact: dict[Expression, Quantity]
 
 
 class Writer:
@@ -33,12 +50,17 @@ class Writer:
         self.program, self.code = program, Code()
         self.ring = Ring(self.code)
         self.widths = [float(b - a) * (1 + 2.0**-50) for a, b in zip(lo[0], hi[0], strict=True)]
-        self.value: dict[Expression, Quantity] = {}
         self.slope: dict[Expression, Slopes] = {}
         self.uses: dict[Expression, frozenset[int]] = {}
         self.lone: dict[Expression, tuple[int, int]] = {}
         self.ranges: dict[Any, Any] = {}
         self.programs = self._leaves(lo, hi)
+        # What the operations that are left to `program` depend on is left to it, too: errors that are small on the scale of the whole
+        # region might be large for them on a box.
+        self.inner: set[Expression] = set()
+        for e in reversed(program.order):
+            if len(self.uses[e]) > 1 and (e in self.inner or e.op not in RING):
+                self.inner.update(children(e))
 
     def _leaves(self, lo: Array, hi: Array) -> list[Program | None]:
         """Find the largest expressions in one coordinate, and enclose them on the whole region."""
@@ -71,51 +93,64 @@ class Writer:
                         self.ranges[k, j, "slope"] = (_first(slope[0][0]), _first(slope[0][1]))
         return programs
 
-    def quantities(self, found: dict[Expression, Quantity], lower: int, upper: int) -> list[Quantity]:
-        """The quantities of the outputs, from these columns.
-
-        Args:
-            found: receives those of all nodes that matter.
-            lower: the column of lower ends.
-            upper: that of upper ends.
+    def quantities(self, centre: bool = False) -> tuple[Values, list[Quantity]]:
+        """The quantities of all nodes that matter, on boxes or at their centres, and those of the outputs.
 
         Raises:
             Unbounded: if their errors are not bounded.
         """
+        made = Values({}, {})
         for e in self.program.order:
             if e in self.lone:
-                k, j = self.lone[e]
-                a, b = self.ranges[k, j, "value"]
-                lo, hi = (self.code.emit("take", k, (kind, j)) for kind in (lower, upper))
-                # The middle of two bounds is not as far from either as they are from each other, and rounds.
-                error = 0.0
-                if lower == MID and e.op != "var":
-                    error = margin(max(abs(a), abs(b)), self.ranges[k, j, "thin"])
-                found[e] = finite(Quantity(lo, hi, a, b, error))
+                self._looked_up(e, made, centre)
             elif e.op == "const":
-                found[e] = self.ring.constant(e.args[0])
+                made.near[e] = self.ring.constant(e.args[0])
+                if e in self.inner:
+                    low, high = self.program.constant(e)
+                    lo, hi = self.code.constant(low), self.code.constant(high)
+                    made.exact[e] = finite(Quantity(lo, hi, low, high))
             elif len(self.uses[e]) > 1:
-                found[e] = self.evaluate(e, [found[c] for c in children(e)])
-        return [found[e] for e in self.program.outputs]
+                if e in self.inner or e.op not in RING:
+                    found = self.elsewhere(("value", e), [made.exact[c] for c in children(e)])[0]
+                    made.near[e] = made.exact[e] = found
+                else:
+                    made.near[e] = self.evaluate(e, [made.near[c] for c in children(e)])
+        return made, [made.near[e] for e in self.program.outputs]
+
+    def _looked_up(self, e: Expression, made: Values, centre: bool) -> None:
+        """A function of one coordinate."""
+        k, j = self.lone[e]
+        a, b = self.ranges[k, j, "value"]
+
+        def column(*kinds: int, error: float = 0.0) -> Quantity:
+            lo, hi = (self.code.emit("take", k, (kind, j)) for kind in (kinds[0], kinds[-1]))
+            return finite(Quantity(lo, hi, a, b, error))
+
+        if not centre:
+            made.near[e] = made.exact[e] = column(LO, HI)
+        elif e.op == "var":
+            made.near[e] = made.exact[e] = column(MID)
+        else:
+            # The middle of two bounds is not as far from either as they are from each other, and rounds.
+            error = margin(max(abs(a), abs(b)), self.ranges[k, j, "thin"])
+            made.near[e] = column(MID, error=error)
+            if e in self.inner:
+                made.exact[e] = column(AT_LO, AT_HI)
 
     def evaluate(self, e: Expression, xs: list[Quantity]) -> Quantity:
-        """The quantity of a node in several coordinates."""
-        if e.op in ("add", "sub", "neg", "abs"):
+        """A ring operation, a maximum or a minimum."""
+        if e.op in ("add", "sub", "neg"):
             return getattr(self.ring, e.op)(*xs)
         if e.op == "mul":
             return self.ring.power(xs[0], 2) if e.args[0] == e.args[1] else self.ring.mul(*xs)
         if e.op == "pow":
             return self.ring.power(xs[0], e.args[1])
-        if e.op in ("max", "min"):
-            return self.ring.extreme(e.op, *xs)
-        if e.op == "relu":
-            return self.ring.extreme("max", xs[0], self.ring.constant(0))
-        return self.elsewhere(("value", e), xs)[0]
+        return self.ring.extreme(e.op, *xs)
 
     def elsewhere(self, what: tuple[Any, ...], xs: list[Quantity]) -> list[Quantity]:
         """An operation that is left to `program`: its results, cut down to their enclosures on the whole region."""
         ranges = called(self.program, what, [(np.array([q.low]), np.array([q.high])) for q in xs], 1)
-        call = self.code.emit("call", what, *(r for q in xs for r in self.outward(q)))
+        call = self.code.emit("call", what, *(r for q in xs for r in (q.lo, q.hi)))
         found = []
         for i in range(0, len(ranges), 2):
             a, b = _first(ranges[i]), _first(ranges[i + 1])
@@ -124,13 +159,6 @@ class Writer:
             found.append(finite(Quantity(lo, hi, a, b)))
         return found
 
-    def outward(self, q: Quantity) -> tuple[int, int]:
-        """Ends moved so far that they bound."""
-        if q.error == 0:
-            return q.lo, q.hi
-        by = self.code.constant(q.margin)
-        return self.code.emit("sub", q.lo, by), self.code.emit("add", q.hi, by)
-
     def radius(self, k: int) -> Quantity:
         """How far a point can be from the centre in a coordinate."""
         r = self.code.emit("take", k, (RADIUS, 0))
@@ -138,18 +166,18 @@ class Writer:
 
     # --- derivatives ---
 
-    def slopes(self, output: Expression) -> Slopes:
-        """The partial derivatives of an output.
+    def slopes(self, values: Values, output: Expression) -> Slopes:
+        """The partial derivatives of an output, from values on boxes.
 
         Raises:
             Unbounded: if their errors are not bounded, or an operation is not covered.
         """
         for e in self.program.order:
-            if e in self.value:
-                self.slope[e] = self.differentiate(e)
+            if e in values.near:
+                self.slope[e] = self.differentiate(e, values)
         return self.slope[output]
 
-    def differentiate(self, e: Expression) -> Slopes:
+    def differentiate(self, e: Expression, values: Values) -> Slopes:
         """The partial derivatives of a node, by the rules of `program`."""
         ring = self.ring
         if e.op == "const":
@@ -166,7 +194,7 @@ class Writer:
             )
             return {k: finite(Quantity(lo, hi, a, b))}
         x, *others = children(e)
-        gx, vx = self.slope[x], self.value[x]
+        gx, vx = self.slope[x], values.near[x]
         if e.op == "pow":
             n = e.args[1]
             inner = ring.power(vx, n - 1) if n > 1 else ring.constant(1)
@@ -178,10 +206,10 @@ class Writer:
             if e.op == "mul" and x == y:
                 return self.times(gx, ring.mul(ring.constant(2), vx))
             return self.sum(
-                *(self.times(self.slope[z], d) for z, d in zip((x, y), self.partials(e), strict=True))
+                *(self.times(self.slope[z], d) for z, d in zip((x, y), self.partials(e, values), strict=True))
             )
         if not others:
-            return self.times(gx, self.elsewhere(("slope", e.op), [vx])[0]) if gx else {}
+            return self.times(gx, self.elsewhere(("slope", e.op), [values.exact[x]])[0]) if gx else {}
         gy = self.slope[others[0]]
         if e.op == "add":
             return self.sum(gx, gy)
@@ -192,15 +220,15 @@ class Writer:
             return {i: ring.hull(gx.get(i, zero), gy.get(i, zero)) for i in sorted({*gx, *gy})}
         raise Unbounded
 
-    def partials(self, e: Expression) -> tuple[Quantity, Quantity]:
+    def partials(self, e: Expression, values: Values) -> tuple[Quantity, Quantity]:
         """The derivatives of a product, quotient or divided difference in its two arguments."""
-        x, y = (self.value[c] for c in children(e))
+        x, y = children(e)
         if e.op == "mul":
-            return y, x
+            return values.near[y], values.near[x]
         if e.op == "div":
-            (inverse,) = self.elsewhere(("inverse",), [y])
-            return inverse, self.ring.neg(self.ring.mul(self.value[e], inverse))
-        first, second = self.elsewhere(("partials", e), [x, y, self.value[e]])
+            (inverse,) = self.elsewhere(("inverse",), [values.exact[y]])
+            return inverse, self.ring.neg(self.ring.mul(values.near[e], inverse))
+        first, second = self.elsewhere(("partials", e), [values.exact[z] for z in (x, y, e)])
         return first, second
 
     def times(self, g: Slopes, factor: Quantity) -> Slopes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -15,7 +14,7 @@ from ..intervals.arrays import Own
 from .curvature import Curved
 from .lattice import Boxes, largest, selected
 from .program import Gradient, Program, _Run
-from .quick import Bounds, Quick
+from .quick import Quick
 from .ways import Way
 
 Array = np.ndarray
@@ -160,7 +159,7 @@ def examine(task: Task, boxes: Boxes, score: Array | None = None) -> Outcome:
         return Outcome(codes, np.zeros(0), np.zeros((len(boxes.ids), 0), np.float32))
     if task.slack is None:
         found = _widest(task, left)
-    elif task.form is None and quick is not None and quick.centred is not None:
+    elif task.form is None and left.known is None and quick is not None and quick.centred is not None:
         found = _centred(task, quick, left)
     else:
         found = _closer(task, left)
@@ -214,29 +213,20 @@ class _Left:
 
 def _natural(program: Program, left: _Left, quick: Quick | None) -> _Left:
     """Drop the boxes on which all outputs are >= 0 by their natural extensions."""
-    if quick is None or quick.natural is None:
-        known = program.run(left.boxes.lo, left.boxes.hi)
-        low = functools.reduce(np.minimum, (known.value[e][0] for e in program.outputs))
-        left.known = known
-    else:
-        low = _sure(
-            quick.lower(left.boxes),
-            left.boxes,
-            lambda lo, hi: functools.reduce(np.minimum, (low for low, _ in program.values(lo, hi))),
-        )
+    boxes = left.boxes
+    if quick is not None and quick.natural is not None:
+        bounds = quick.lower(boxes)
+        low, rows = bounds.low, bounds.undecided()
+        if 2 * rows.size < len(boxes):
+            if rows.size:
+                part, low = boxes.part(rows), low.copy()
+                ends = [low for low, _ in program.values(part.lo, part.hi)]
+                low[rows] = np.fmax(low[rows], functools.reduce(np.minimum, ends))
+            return left.keep(~(low >= 0), np.fmax(low, -np.inf))
+    # Where most bounds are that close to zero, the fast ones below would be as well.
+    left.known = program.run(boxes.lo, boxes.hi)
+    low = functools.reduce(np.minimum, (left.known.value[e][0] for e in program.outputs))
     return left.keep(~(low >= 0), np.fmax(low, -np.inf))
-
-
-def _sure(bounds: Bounds, boxes: Boxes, exact: Callable[[Array, Array], Array]) -> Array:
-    """The bounds, those computed anew that roundings might have made negative."""
-    low = bounds.low
-    negative = ~(low >= 0)
-    rows = np.flatnonzero(negative & ~(low < -bounds.close))
-    if rows.size:
-        low = low.copy()
-        part = boxes.part(rows)
-        low[rows] = np.fmax(low[rows], exact(part.lo, part.hi))
-    return low
 
 
 def _centred(task: Task, quick: Quick, left: _Left) -> Outcome:
@@ -244,7 +234,10 @@ def _centred(task: Task, quick: Quick, left: _Left) -> Outcome:
     assert task.slack is not None
     slack = task.slack
     bounds, centres, score = quick.mean_value(left.boxes)
-    low = _sure(bounds, left.boxes, lambda lo, hi: slack.centred(lo, hi)[0][0])
+    low, rows = bounds.low, bounds.undecided()
+    if rows.size:
+        part, low = left.boxes.part(rows), low.copy()
+        low[rows] = np.fmax(low[rows], slack.centred(part.lo, part.hi)[0][0])
     codes = largest(score)
     idle = np.flatnonzero(~(score.max(axis=0) > 0))
     if idle.size:  # no gradient mentions a coordinate: split the widest

@@ -42,6 +42,10 @@ class Bounds:
     low: Array
     close: float
 
+    def undecided(self) -> Array:
+        """The boxes that have to be looked at more closely."""
+        return np.flatnonzero(~(self.low >= 0) & ~(self.low < -self.close))
+
 
 class Quick:
     """Code for the lower ends of the outputs of a program, and for the mean-value form of a single output.

@@ -77,8 +77,10 @@ class Task:
 
     @functools.cached_property
     def quick(self) -> Quick | None:
-        """Fast lower bounds of `plain`."""
-        return None if self.plain is None else Quick(self.plain, self.lo, self.hi)
+        """Fast lower bounds of `plain`; in one coordinate every box is another interval, and nothing is saved."""
+        if self.plain is None or self.lo.size < 2:
+            return None
+        return Quick(self.plain, self.lo, self.hi)
 
     @property
     def rows(self) -> int:

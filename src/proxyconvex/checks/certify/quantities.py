@@ -26,9 +26,8 @@ from ...core.intervals import lower_float, upper_float
 from .registers import Code
 
 UNIT, TINY, GROW = 2.0**-53, 2.0**-1070, 1 + 2.0**-30
-
-
 LARGE = 2.0**500
+"""Products of sizes below this do not overflow."""
 
 
 class Unbounded(Exception):

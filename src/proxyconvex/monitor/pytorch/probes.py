@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, Protocol, final
 
 import numpy as np
 import torch
@@ -19,6 +19,26 @@ Loss = Callable[[Tensor, Any], Tensor]
 JACOBIAN_ENTRIES, JACOBIAN_ROWS = 1 << 26, 64
 
 
+class Evaluated(Protocol):
+    """A model whose gradients are taken: `Functional`, or `OverRanks`."""
+
+    device: torch.device
+
+    def weights(self) -> list[Tensor]:
+        """The current weights, sharing memory."""
+        ...
+
+    def gradient(
+        self, inputs: Any, targets: Any, loss_fn: Loss, random_state: Any = None
+    ) -> tuple[float, list[Tensor]]:
+        """Loss and gradient on a batch."""
+        ...
+
+    def inner(self, a: list[Tensor], b: list[Tensor]) -> float:
+        """``<a, b>``."""
+        ...
+
+
 @final
 @dataclass
 class Batch:
@@ -28,7 +48,7 @@ class Batch:
         inputs, targets, loss_fn: as given to `Monitor.batch`.
         random_state: states of the generators when it was given, so that dropout draws the same masks twice.
         loss: its loss at ``w_t``.
-        gradient: its gradient at ``w_t``.
+        gradient: its gradient at ``w_t`` (of a sharded model: this rank's shards of the gradient over all ranks).
         weights: ``w_t``.
         step: t.
     """
@@ -44,7 +64,11 @@ class Batch:
 
 
 def tangent_loss(
-    model: Functional | Chain, inputs: Any, targets: Any, loss_fn: Loss, references: dict[str, list[Tensor]]
+    model: Functional | Chain,
+    inputs: Any,
+    targets: Any,
+    loss_fn: Loss,
+    references: Iterable[tuple[str, list[Tensor]]],
 ) -> dict[str, Any]:
     """U1 at each comparator: the loss of the tangent model, with what proves its inequality on this very forward pass.
 
@@ -53,10 +77,12 @@ def tangent_loss(
     ``probe_inner = <grad f(w), w - v>``, all on one forward pass (the same dropout masks, the same batch statistics).
     """
     tangent, product, loss = {}, {}, 0.0
-    for label, v in references.items():
+    for label, v in references:
         weights = model.weights()
         direction = [r.to(w.dtype) - w for r, w in zip(v, weights, strict=True)]
+        del v
         out, slope = model.jvp(inputs, direction)
+        del direction
         value, derivative = model.derivative(out, targets, loss_fn)
         with torch.no_grad():
             loss = float(value)
@@ -65,7 +91,7 @@ def tangent_loss(
     return {"tangent_loss": tangent, "probe_loss": loss, "probe_inner": product}
 
 
-def keep_for_secant(model: Functional, inputs: Any, targets: Any, loss_fn: Loss, step: int) -> Batch:
+def keep_for_secant(model: Evaluated, inputs: Any, targets: Any, loss_fn: Loss, step: int) -> Batch:
     """Evaluate a batch at ``w_t`` and keep it until ``w_{t+1}`` is there."""
     state = random_state(model.device)
     loss, gradient = model.gradient(inputs, targets, loss_fn, state)
@@ -73,7 +99,7 @@ def keep_for_secant(model: Functional, inputs: Any, targets: Any, loss_fn: Loss,
     return Batch(inputs, targets, loss_fn, state, loss, gradient, weights, step)
 
 
-def secant(model: Functional, batch: Batch) -> dict[str, float]:
+def secant(model: Evaluated, batch: Batch) -> dict[str, float]:
     """Smoothness seen between ``w_t`` and ``w_{t+1}`` on one batch (the same rows, the same masks).
 
     ``secant_smoothness = ||grad f(w_{t+1}) - grad f(w_t)|| / ||u||`` and the least L of the descent inequality,
@@ -81,13 +107,13 @@ def secant(model: Functional, batch: Batch) -> dict[str, float]:
     """
     loss, gradient = model.gradient(batch.inputs, batch.targets, batch.loss_fn, batch.random_state)
     step = [w - p for w, p in zip(model.weights(), batch.weights, strict=True)]
-    size = inner(step, step)
+    size = model.inner(step, step)
     if not size > 0:
         return {}
     change = [a - b for a, b in zip(gradient, batch.gradient, strict=True)]
-    gap = loss - batch.loss - inner(batch.gradient, step)
+    gap = loss - batch.loss - model.inner(batch.gradient, step)
     return {
-        "secant_smoothness": float(np.sqrt(inner(change, change) / size)),
+        "secant_smoothness": float(np.sqrt(model.inner(change, change) / size)),
         "descent_smoothness": 2 * gap / size,
     }
 

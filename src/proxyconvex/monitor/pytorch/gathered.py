@@ -52,15 +52,14 @@ def why_not(model: nn.Module) -> str | None:
     if not modules:
         return "Its parameters were sharded by something else than fully_shard, which alone is known to compute what the whole model computes."
     if not all(any(map(_is_fsdp, m._forward_pre_hooks.values())) for m in modules):
-        return f"torch {torch.__version__} keeps fully_shard's hooks elsewhere than versions 2.6 to 2.13."
+        return f"torch {torch.__version__} keeps fully_shard's hooks elsewhere than version 2.13, for which this was written."
     for name, p in unwrap(model).named_parameters():
         if not hasattr(p, "device_mesh"):
             return f"The parameter {name} is not sharded (ignored_params), so each rank may have another."
         mesh, placements = p.device_mesh, p.placements
-        plain = placements if mesh.ndim == 1 else placements[1:]
         if (
             mesh.ndim > 2
-            or type(plain[0]) is not Shard
+            or type(placements[-1]) is not Shard
             or not all(type(x) is Replicate for x in placements[:-1])
         ):
             return f"The parameter {name} is placed as {placements}: beside fully_shard, another kind of parallelism splits it."

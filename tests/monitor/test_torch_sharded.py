@@ -18,7 +18,7 @@ from torch_ranks import results, start
 F = nn.functional
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 EXACT = ("mlp", "mlp-together", "mlp-replicated", "alone/mlp")
-CASES = (*EXACT, "mlp-bf16", "net")
+CASES = (*EXACT, "mlp-uneven", "mlp-bf16", "net")
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All cases, in one pair of processes; a sharded model in a single process beside them."""
     folder = tmp_path_factory.mktemp("sharded")
     (folder / "alone").mkdir()
-    both = start("torch_sharded.py", ",".join([*(c for c in CASES if "/" not in c), "refused"]), folder)
+    both = start(
+        "torch_sharded.py", ",".join([*(c for c in CASES if "/" not in c), "refused", "raises"]), folder
+    )
     for rank in (*both, *start("torch_sharded.py", "mlp", folder / "alone", ranks=1)):
         assert rank.returncode == 0, rank.stderr.decode()[-3000:]
     return folder
@@ -112,6 +114,28 @@ def test_probes_are_those_of_the_whole_batch_in_one_process(case: str, runs: Pat
             assert close(r["secant_smoothness"], float(change.norm() / u.norm()), 1e-3)
         # A share of the batch has another gradient: the test would notice it.
         assert not close(float(parts[0] @ parts[0]), float(g @ g), 1e-2)
+
+
+def test_shares_of_different_size_are_those_of_the_objective_that_is_trained(runs: Path) -> None:
+    """Gradients are averaged over ranks, so the objective is the mean of the ranks' mean losses, not that of the rows."""
+    first, _ = results(runs / "mlp-uneven")
+    oracle, shares = Oracle(first), [torch_sharded.rows_of("mlp-uneven", rank) for rank in range(2)]
+    for t, r in enumerate(first["records"]):
+        w = oracle.weights[t]
+        losses = [F.cross_entropy(oracle.outputs(w, rows), oracle.y[rows]).item() for rows in shares]
+        assert close(r["probe_loss"], sum(losses) / 2, 1e-5)
+        assert not close(r["probe_loss"], F.cross_entropy(oracle.outputs(w), oracle.y).item(), 1e-4)
+        parts = [oracle.gradient(t, rows) for rows in shares]
+        g, far = sum(parts) / 2, flat(w.values()) - flat(oracle.v.values())
+        assert close(r["probe_inner"]["v"], float(g @ far), 1e-5, float(g.norm() * far.norm()))
+        assert close(r["parts_total_sq"], float((4 * g) @ g), 1e-5)
+        assert close(r["parts_sum_sq"], float(sum(p @ p for p in parts)), 1e-5)
+        assert r["parts"] == 2
+        assert "part_size" not in r
+
+
+def test_a_loss_that_fails_leaves_the_model_as_it_was(runs: Path) -> None:
+    assert all(rank["alike"] for rank in results(runs / "raises"))
 
 
 def test_dropout_statistics_shared_and_frozen_weights(runs: Path) -> None:

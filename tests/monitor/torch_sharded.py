@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -79,13 +80,20 @@ def whole(tensors: Any) -> list[torch.Tensor]:
     return [(t.full_tensor() if hasattr(t, "full_tensor") else t).detach().clone() for t in tensors]
 
 
+def rows_of(case: str, rank: int) -> slice:
+    """A rank's share of the batch."""
+    if "uneven" in case:
+        return slice(0, 6) if rank == 0 else slice(6, 16)
+    rows = 16 // int(os.environ.get("WORLD_SIZE", RANKS))
+    return slice(rows * rank, rows * rank + rows)
+
+
 def train(case: str, rank: int, watched: bool) -> tuple[nn.Module, list[Any], list[Any], list[Any]]:
     """A run; returns the model, its records, the weights of each step and the state at the end."""
     model, kept, weights = sharded(case), Kept(), []
     named = {n: p for n, p in model.named_parameters() if p.requires_grad}
     optimizer = torch.optim.SGD(named.values(), lr=0.1)
-    rows = 16 // dist.get_world_size()
-    x, y = (t[rows * rank : rows * rank + rows] for t in data())
+    x, y = (t[rows_of(case, rank)] for t in data())
     if "net" in case:
         # A look at the model before it is trained leaves the parameters of the outermost module gathered.
         with torch.no_grad():
@@ -120,17 +128,42 @@ def train(case: str, rank: int, watched: bool) -> tuple[nn.Module, list[Any], li
 def one_case(case: str, rank: int, folder: Path) -> None:
     if case == "refused":
         out: dict[str, Any] = refusals()
+    elif case == "raises":
+        out = {"alike": put_back_after_an_error()}
     else:
         plain, _, _, end = train(case, rank, False)
         model, records, weights, watched_end = train(case, rank, True)
         out = {"records": records, "weights": weights}
         out["same"] = all(map(torch.equal, end, watched_end))
-        out["alike"] = [(type(a).__name__, sorted(vars(a)), len(a._forward_hooks), len(a._forward_pre_hooks)) for a in model.modules()] == [
-            (type(a).__name__, sorted(vars(a)), len(a._forward_hooks), len(a._forward_pre_hooks)) for a in plain.modules()
-        ]  # fmt: skip
+        out["alike"] = look_of(model) == look_of(plain)
         out["sharded"] = all(hasattr(p, "device_mesh") for p in model.parameters())
     (folder / f"rank-{rank}.json").write_text(json.dumps(out))
     dist.barrier()
+
+
+def look_of(model: nn.Module) -> list[Any]:
+    """What fully_shard has left on the modules."""
+    return [
+        (type(m).__name__, sorted(vars(m)), len(m._forward_hooks), len(m._forward_pre_hooks))
+        for m in model.modules()
+    ]  # fmt: skip
+
+
+def put_back_after_an_error() -> bool:
+    """A loss of the user's that fails while the model is whole."""
+    model = sharded("net")
+    before, own = look_of(model), list(map(id, model.parameters()))
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    monitor = Monitor(model, "init", preset="standard").attach(optimizer)
+
+    def fails(outputs: Any, targets: Any) -> Any:
+        raise ValueError("the loss fails")
+
+    try:
+        monitor.batch(*data(), fails)
+    except ValueError:
+        return before == look_of(model) and own == list(map(id, model.parameters()))
+    return False
 
 
 def refusals() -> dict[str, str]:

@@ -194,9 +194,7 @@ def flat(tensors: Any) -> torch.Tensor:
 def test_tangent_loss_against_the_dense_jacobian() -> None:
     model, x, y, names = small()
     v = shifted(model)
-    found = probes.tangent_loss(
-        Functional(model, names), x, y, F.cross_entropy, [("v", [v[n] for n in names])]
-    )
+    found = probes.tangent_loss(Functional(model, names), x, y, F.cross_entropy, {"v": [v[n] for n in names]})
     direction = flat(v[n] for n in names) - flat(model.parameters())
     with torch.no_grad():
         linear = model(x) + jacobian(model, x) @ direction

@@ -6,7 +6,7 @@ What each kind of training means here:
 - ``DistributedDataParallel``: weights and reduced gradients are the same on every rank, so their sums are whole already; losses
   and proxies are those of a rank's share of the batch and are averaged over ranks.
 - FSDP2 (``fully_shard``): every rank holds shards; each rank forms the sums of its shards, and these are added;
-  losses and proxies are averaged. For probes the whole model is gathered on every rank, see `gathered`.
+  losses and proxies are averaged. For probes the whole model is gathered on every rank, see `sharded`.
 - several processes, neither of the two: what a rank sees is called rank-local.
 """
 

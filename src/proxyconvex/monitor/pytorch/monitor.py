@@ -24,13 +24,13 @@ from .average import AverageResult, RunningAverage
 from .comparators import named_sources, resolve, trained_parameters, unwrap
 from .distributed import kind_of, scalar
 from .functional import Forward
-from .gathered import at_rest, why_not
 from .halves import Short
 from .passes import Passes
 from .probing import DONE, Probing, now
 from .proxies import Proxies
 from .seen import Seen
 from .settings import refuse_sharded, schedules
+from .sharded import ShardedProbing, at_rest, why_not
 from .steps import Recorder
 from .told import Told, gradient_label
 
@@ -135,7 +135,7 @@ class TorchMonitor(Told):
         self._passes = Passes()
         self._versions: list[int] | None = None
         self._average: RunningAverage | None = None
-        self._probing: Probing | None = None
+        self._probing: Probing | ShardedProbing | None = None
         self._early: Any = None
         self._closed = False
         self._clear()
@@ -224,7 +224,8 @@ class TorchMonitor(Told):
         recorder.also_average(self.proxies.names)
         self._main = self._optimizers[0]
         self._counted = vector.params if recorder.plain and vector.plain else []
-        self._probing = Probing(recorder, self.model, self.forward, self.probe)
+        probing = ShardedProbing if exchange.kind == "fsdp" else Probing
+        self._probing = probing(recorder, self.model, self.forward, self.probe)
         self._passes.watch(vector.params, exchange.kind)
         if any(is_word(s, "average") for s in self.sources.values()):
             self._average = RunningAverage(vector)

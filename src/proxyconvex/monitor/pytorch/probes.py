@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, final
 
@@ -64,11 +64,7 @@ class Batch:
 
 
 def tangent_loss(
-    model: Functional | Chain,
-    inputs: Any,
-    targets: Any,
-    loss_fn: Loss,
-    references: Iterable[tuple[str, list[Tensor]]],
+    model: Functional | Chain, inputs: Any, targets: Any, loss_fn: Loss, references: dict[str, list[Tensor]]
 ) -> dict[str, Any]:
     """U1 at each comparator: the loss of the tangent model, with what proves its inequality on this very forward pass.
 
@@ -77,12 +73,10 @@ def tangent_loss(
     ``probe_inner = <grad f(w), w - v>``, all on one forward pass (the same dropout masks, the same batch statistics).
     """
     tangent, product, loss = {}, {}, 0.0
-    for label, v in references:
+    for label, v in references.items():
         weights = model.weights()
         direction = [r.to(w.dtype) - w for r, w in zip(v, weights, strict=True)]
-        del v
         out, slope = model.jvp(inputs, direction)
-        del direction
         value, derivative = model.derivative(out, targets, loss_fn)
         with torch.no_grad():
             loss = float(value)

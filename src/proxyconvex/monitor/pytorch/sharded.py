@@ -19,9 +19,19 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from . import probes
 from .comparators import unwrap
-from .functional import Forward, Functional, inner, rows_of, split_batch
-from .halves import record
+from .dense import chain
+from .functional import (
+    Forward,
+    Functional,
+    inner,
+    rows_of,
+    set_random_state,
+    split_batch,
+    untouched_random_state,
+)
+from .halves import Short, record
 from .steps import Recorder
 from .vector import local, shard_groups
 
@@ -275,3 +285,76 @@ class OverRanks:
             partial = DTensor.from_local(wide, mesh, [Partial()] * mesh.ndim, run_check=False)
             shards.append(local(partial.redistribute(mesh, p.placements)))  # type: ignore[attr-defined]
         return shards
+
+
+@final
+class ShardedProbing:
+    """`Probing` for a sharded model: it is whole for as long as a batch is evaluated, on all ranks at the same time.
+
+    Args:
+        recorder: of the run.
+        model: the trained model.
+        forward: how to call it.
+        probe: fixed rows for the tangent kernel, or None.
+    """
+
+    def __init__(self, recorder: Recorder, model: Any, forward: Forward | None, probe: Any) -> None:
+        self.recorder, self.probe = recorder, probe
+        self.gathered = Gathered(model, recorder, forward)
+        self.device = recorder.vector.params[0].device
+        self.kept: probes.Batch | None = None
+
+    def run(
+        self, wanted: list[str], step: int, batch: tuple[Any, Any, Any]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Values that ranks average, and those that are the same on all of them, for the quantities that are wanted."""
+        means: dict[str, Any] = {}
+        extra: dict[str, Any] = {}
+        with untouched_random_state(self.device), self.gathered.whole() as model:
+            together = OverRanks(model, self.recorder)
+            self._secant(together, step)
+            if "tangent-loss" in wanted:
+                means = self._tangent_loss(model, batch)
+            if "half-batch" in wanted:
+                extra |= together.parts(*batch)
+            if "smoothness" in wanted:
+                self.kept = probes.keep_for_secant(together, *batch, step)
+            model.first.clear()
+            if "tangent-margin" in wanted and self.probe is not None:
+                extra |= probes.tangent_kernel(model, *self.probe)
+        return means, extra
+
+    def _tangent_loss(self, model: Functional, batch: tuple[Any, Any, Any]) -> dict[str, Any]:
+        """One comparator after the other: no two of them are whole at the same time."""
+        dense, means = chain(model, batch[0]) or model, {}
+        for c in self.recorder.comparators:
+            found = probes.tangent_loss(dense, *batch, {c: self.gathered.reference(c)})
+            for key, value in found.items():
+                means[key] = {**means.get(key, {}), **value} if isinstance(value, dict) else value
+        return means
+
+    def late(
+        self, wanted: list[str], step: int, batch: tuple[Any, ...]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """As `run`, with the random state of the moment at which the batch was given, its last entry."""
+        with untouched_random_state(self.device):
+            set_random_state(batch[3], self.device)
+            return self.run(wanted, step, batch[:3])
+
+    def finish(self, step: int, usable: bool) -> tuple[dict[str, float], Short | None]:
+        """As `Probing.finish`: nothing is left to be found."""
+        return {}, None
+
+    def secant(self, step: int) -> None:
+        """At ``w_{t+1}``: smoothness on the batch kept at ``w_t``, added to the record of step t."""
+        if self.kept is not None and self.kept.step < step:
+            with untouched_random_state(self.device), self.gathered.whole() as model:
+                self._secant(OverRanks(model, self.recorder), step)
+
+    def _secant(self, together: OverRanks, step: int) -> None:
+        if self.kept is None or self.kept.step >= step:
+            return
+        kept, self.kept = self.kept, None
+        waiting = self.recorder.waiting
+        if waiting is not None and waiting.step == kept.step == step - 1:
+            waiting.extra |= probes.secant(together, kept)

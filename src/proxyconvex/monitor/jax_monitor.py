@@ -190,7 +190,13 @@ class JaxMonitor:
         if self.values:
             rich |= ~np.isnan(rows[:, -len(self.values) :]).all(axis=1)
         wants, extra = self.ledger.wants, self._extra
-        return [i for i, r in enumerate(rich.tolist()) if r or first + i in extra or wants(first + i)]
+        # What the ledger's schedules ask for, they ask for at multiples of `every`; the whole objective's gradients at every step.
+        k = 1 if self._meta["full_batch"] else self.every
+        return [
+            i
+            for i, r in enumerate(rich.tolist())
+            if r or first + i in extra or ((first + i) % k == 0 and wants(first + i))
+        ]
 
     def _open(self, watch: optax_adapter.WatchState) -> None:
         sizes = [float(jnp.sqrt(dot(v, v))) for v in watch.points]

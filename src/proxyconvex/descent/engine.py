@@ -18,6 +18,7 @@ from ..core.methods import SGD, Method, NormalisedStep
 from ..families.base import Problem
 from . import kernels, ridge
 from .sampling import RowSampler, step_sizes
+from .trace import COLUMNS
 
 # A chunk is sized to about this many floating point operations (some tenths of a second), so that progress is live.
 CHUNK_WORK = 2.5e9
@@ -202,7 +203,7 @@ class Engine:
 
     def _draw(self, start: int, count: int) -> Int[np.ndarray, "..."]:
         drawn = np.zeros((len(self.seeds), self.chunk, self.samplers[0].method.batch_size), np.int64)
-        # The measurement after the last step has no rows of its own; row 0 stands in and is not reported.
+        # The measurement after the last step has no rows of its own; row 0 stands in, and what is found with it is dropped.
         if start + count <= self.method.steps:
             for i, sampler in enumerate(self.samplers):
                 drawn[i, :count] = sampler.rows(start, count)
@@ -223,9 +224,17 @@ class Engine:
         )
 
     def measure(self, w: jax.Array, step: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """Columns at ``w`` as the iterate of ``step``: shape (s, 9), and (s, 5) on all data for SGD."""
-        columns, full = self.numbers(self.launch(w, step, 1, np.array([step])))
-        return columns[:, :, 0], None if full is None else full[:, 0]
+        """Columns at ``w`` as the iterate of ``step``: shape (s, 9), and (s, 5) on all data for SGD.
+
+        SGD draws no rows there: only the distance is a number then, the others are NaN.
+        """
+        flight = self.launch(w, step, 1, np.array([step]))
+        if flight.full is None:
+            return self.numbers(flight)[0][:, :, 0], None
+        columns = np.full((len(self.seeds), len(COLUMNS)), np.nan)
+        away = np.asarray(w) - np.asarray(self.problem.comparator)
+        columns[:, COLUMNS.index("dist_sq")] = np.sum((away * away).reshape(len(self.seeds), -1), axis=1)
+        return columns, np.asarray(flight.full).reshape(len(self.seeds), -1, len(kernels.FULL_COLUMNS))[:, 0]
 
     def fingerprint(self, initial: np.ndarray, schedule: np.ndarray, online: bool) -> str:
         """Hash of everything that determines the run, so that a checkpoint is not resumed by another one."""

@@ -28,10 +28,10 @@ from .halves import Short
 from .passes import Passes
 from .probing import DONE, Probing, now
 from .proxies import Proxies
-from .seen import Seen
+from .seen import Quiet, Seen, gradient_label, step_sizes
 from .settings import refuse_sharded, schedules
 from .steps import Recorder
-from .told import Told, gradient_label
+from .told import Told
 
 
 class TorchMonitor(Told):
@@ -118,7 +118,8 @@ class TorchMonitor(Told):
             "loss": loss_name,
         }
         self.meta |= dict(meta or {})
-        self.step = 0
+        # Steps before the second of these need not `_arrive`.
+        self.step = self._quiet_until = 0
         self.recorder: Recorder | None = None
         self._main: Any = None
         self._counted: list[Any] = []
@@ -248,7 +249,8 @@ class TorchMonitor(Told):
             return None
         closure = kwargs.get("closure") or (args[1] if len(args) > 1 else None)
         if not callable(closure):
-            self._arrive(optimizer)
+            if self.step >= self._quiet_until or not self._pass_over(optimizer):
+                self._arrive(optimizer)
             return None
         return hooks.with_closure(
             args,
@@ -270,13 +272,34 @@ class TorchMonitor(Told):
     def scaler_begins(self, optimizer: Any, scaler: Any) -> None:
         """Told by `hooks`."""
         if self._owns(optimizer):
-            self._arrived, self._passes.scale = False, float(scaler.get_scale())
+            self._arrived, self._more, self._passes.scale = False, True, float(scaler.get_scale())
 
     def scaler_ends(self, optimizer: Any, scaler: Any) -> None:
         """Told by `hooks`: the optimizer was not called, so the scaler skipped the step."""
         if self._owns(optimizer) and not self._arrived:
             self._arrive(optimizer, skipped=True)
         self._arrived = False
+
+    def _pass_over(self, optimizer: Any) -> bool:
+        """`_arrive` at a step at which nothing is measured, if nothing but one loss was told; most steps are such, so it does little."""
+        recorder, losses, passes, own = self.recorder, self._losses, self._passes, vars(optimizer)
+        if self._more or len(losses) > 1 or passes.seen > 1 or passes.asked or recorder is None:
+            return False
+        if "found_inf" in own or "grad_scale" in own:
+            return False
+        step, before = self.step, recorder.waiting
+        if self._versions is not None and before is not None and not before.judged:
+            self._look_for_writes(step)
+        recorder.pass_over(Quiet(step, step_sizes(optimizer), losses.pop() if losses else None))
+        self.step = step + 1
+        passes.begin()
+        return True
+
+    def _look_for_writes(self, step: int) -> None:
+        """Whether something else has written to the weights since the optimizer did."""
+        assert self.recorder is not None
+        if self._versions != [p._version for p in self._counted]:
+            self.recorder.ledger.written(step)
 
     def _arrive(self, optimizer: Any, skipped: bool = False) -> None:
         """``w_t`` and the gradient are here, the step is not."""
@@ -293,13 +316,10 @@ class TorchMonitor(Told):
         if self._given or (self._probing is not None and self._probing.kept is not None):
             short = self._before_measuring(label == "raw" and factor == 1.0 and not skipped)
         step, before, passes, losses = self.step, recorder.waiting, self._passes, self._losses
-        if (
-            self._versions is not None and before is not None and not before.judged
-            and self._versions != [p._version for p in self._counted]
-        ):  # fmt: skip
-            recorder.ledger.written(step)
+        if self._versions is not None and before is not None and not before.judged:
+            self._look_for_writes(step)
         seen = Seen(
-            step, [float(g["lr"]) for g in optimizer.param_groups], label, losses, factor, self._clip, skipped,
+            step, step_sizes(optimizer), label, losses, factor, self._clip, skipped,
             self._means, self._extra, passes.take() if passes.asked else None, short,
         )  # fmt: skip
         if self._average is not None and not skipped:
@@ -309,6 +329,9 @@ class TorchMonitor(Told):
         self._arrived = True
         self.step = step + 1
         passes.begin(self._due_parts(self.step))
+        # A step whose arrival is owed, or a batch kept for the secant, needs the next one.
+        owed = seen.kept or (self._probing is not None and self._probing.kept is not None)
+        self._quiet_until = 0 if owed or self._average is not None else recorder.quiet_until(self.step)
 
     # -- what the loop may tell ---------------------------------------------------------------------------------------
 
@@ -323,10 +346,10 @@ class TorchMonitor(Told):
             targets: passed on to ``loss_fn``; tensors with one row for each of the inputs'.
             loss_fn: ``loss_fn(outputs, targets)``, the mean loss; the tangent loss bounds only losses convex in the outputs.
         """
-        if self._given or not self._probe_due(self.step):
+        if self.step < self._quiet_until or self._given or not self._probe_due(self.step):
             return
         wanted = [q for q in self._probes if self.due(q)]
-        self._given = True
+        self._given = self._more = True
         if self.recorder is None and not self._optimizers:
             # The first step's optimizer, and so the vector, is not known yet: done when it arrives.
             self._early = (inputs, targets, loss_fn, now(self.model))

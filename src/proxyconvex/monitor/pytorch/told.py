@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
-from ..intake import checked_gradient
 from ..schedule import Schedule
 from .comparators import trained_parameters
 from .proxies import Proxies
@@ -39,6 +37,8 @@ class Told:
         self._extra: dict[str, Any] = {}
         self._clip: tuple[Any, float, float] | None = None
         self._clipped = self._arrived = self._given = False
+        # Whether anything but one loss was told.
+        self._more = False
 
     def loss(self, loss: Tensor | float) -> None:
         """The loss of this step: the tensor on which you call ``backward``, before ``optimizer.step``.
@@ -55,6 +55,7 @@ class Told:
     def outputs(self, outputs: Tensor, targets: Any) -> None:
         """Outputs and targets of this step, for proxies (|loss'|, margins, error, your own); done when the schedule says so."""
         if self.due("proxies"):
+            self._more = True
             self._means |= self.proxies(outputs, targets)
 
     def due(self, quantity: str) -> bool:
@@ -71,7 +72,7 @@ class Told:
             return
         whole = not self._clipped and all(id(p) in ids for p in mine if p.grad is not None)
         others = [p for p in parameters if p.grad is not None and id(p) not in {id(q) for q in mine}]
-        self._clipped = True
+        self._clipped = self._more = True
         # Without a known norm of exactly these gradients, the gradient before clipping was not seen.
         self._clip = (norm, maximum, kind if not others else 0.0) if whole else None
 
@@ -79,11 +80,4 @@ class Told:
         """Told by `hooks`."""
         ids = {id(g) for g in grads}
         if any(id(p.grad) in ids for _, p in trained_parameters(self.model)):
-            self._clipped, self._clip = True, None
-
-
-@functools.cache
-def gradient_label(clipped: bool, accumulated: bool, ranks: str) -> str:
-    """Which gradient a record is of, see `Ledger.observe`."""
-    parts = ["clipped" if clipped else "raw", "accumulated" if accumulated else "", ranks]
-    return checked_gradient("+".join(p for p in parts if p))
+            self._clipped, self._more, self._clip = True, True, None

@@ -191,6 +191,7 @@ class ParameterVector:
         self,
         *,
         count: int,
+        products: int | None = None,
         gradient: bool = True,
         update: bool = False,
         keep: bool = False,
@@ -200,12 +201,13 @@ class ParameterVector:
 
         Args:
             count: use the first ``count`` reference points.
+            products: with how many of them inner products are formed (the others stay 0); by default all.
             gradient: whether to read the gradients (those missing count as zero).
             update: whether to form ``u = w - previous``; needs an earlier call with ``keep``.
             keep: whether to store the weights as ``previous``.
             distance: whether to form ``||w - v||^2``.
         """
-        width = 2 + 3 * count
+        width, products = 2 + 3 * count, count if products is None else products
         reading = Reading(len(self.groups), width)
         dot, sub, put, at = torch.dot, torch.sub, reading.values.append, reading.places.append
         with torch.no_grad():
@@ -229,6 +231,8 @@ class ParameterVector:
                     if distance:
                         put(dot(delta, delta))
                         at(base + 3 + 3 * r)
+                    if r >= products:
+                        continue
                     if g is not None:
                         put(dot(g, delta))
                         at(base + 2 + 3 * r)

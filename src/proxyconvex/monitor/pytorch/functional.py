@@ -223,6 +223,14 @@ def rows_of(value: Any) -> int:
     return next((n for n in map(rows_of, items) if n), 0)
 
 
+def minus(a: list[Tensor], b: list[Tensor]) -> list[Tensor]:
+    """``a - b`` in the types of b."""
+    with torch.no_grad():
+        if all(x.dtype == y.dtype for x, y in zip(a, b, strict=True)):
+            return list(torch._foreach_sub(a, b))
+        return [x.to(y.dtype) - y for x, y in zip(a, b, strict=True)]
+
+
 def inner(a: list[Tensor], b: list[Tensor]) -> float:
     """``<a, b>``, half precision widened, the tensors added in float64."""
 
@@ -230,4 +238,5 @@ def inner(a: list[Tensor], b: list[Tensor]) -> float:
         t = (torch.view_as_real(t) if t.is_complex() else t).reshape(-1)
         return t if t.dtype == torch.float64 else t.float()
 
-    return float(sum(torch.dot(wide(x), wide(y)).double() for x, y in zip(a, b, strict=True)))
+    dots = [torch.dot(wide(x), wide(y)) for x, y in zip(a, b, strict=True)]
+    return float(dots[0]) if len(dots) == 1 else float(sum(d.double() for d in dots))

@@ -184,6 +184,8 @@ class TorchMonitor(Told):
         for handle in self._handles:
             handle.remove()
         self._passes.remove()
+        if self._probing is not None:
+            self._probing.release()
         hooks.forget(self)
         if self.recorder is not None:
             average, recorder = self._average, self.recorder
@@ -369,8 +371,8 @@ class TorchMonitor(Told):
         if self._early is not None:
             self._take(self._probing.late([q for q in self._probes if self.due(q)], self.step, self._early))
             self._early = None
-        found, short = self._probing.finish(self.step, usable)
-        self._extra |= found
+        means, extra, short = self._probing.finish(self.step, usable)
+        self._take((means, extra))
         return short
 
     # -- what it says -------------------------------------------------------------------------------------------------

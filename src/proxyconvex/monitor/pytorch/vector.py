@@ -112,6 +112,7 @@ class ParameterVector:
             type(p.data) is Tensor and p.layout == torch.strided for p in self.params
         ) and not any(p.is_complex() for p in self.params)
         self.pieces: list[Piece] = []
+        self._whole: dict[str, list[Tensor]] = {}
         self._cut(
             {
                 k: [_aligned(r[n], p, n) for n, p in zip(self.names, self.params, strict=True)]
@@ -270,9 +271,15 @@ class ParameterVector:
     # -- whole vectors ------------------------------------------------------------------------------------------------
 
     def reference(self, label: str) -> list[Tensor]:
-        """A reference point as local tensors shaped like the parameters, in the order of `names`."""
-        r = self.labels.index(label)
-        return self._unpack([p.references[r] for p in self.pieces])
+        """A reference point as local tensors shaped like the parameters, in the order of `names`; not to be written to."""
+        known = self._whole.get(label)
+        if known is None:
+            r = self.labels.index(label)
+            known = self._unpack([p.references[r] for p in self.pieces])
+            # Views are kept; the tensors that had to be put together again are not held twice.
+            if all(p.packed or p.size == local(self.params[p.params[0]]).numel() for p in self.pieces):
+                self._whole[label] = known
+        return known
 
     def _unpack(self, flat: list[Tensor]) -> list[Tensor]:
         parts: list[list[Tensor]] = [[] for _ in self.params]

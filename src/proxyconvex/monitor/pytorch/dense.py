@@ -34,13 +34,7 @@ _ELEMENTWISE = frozenset(
     )
 )  # fmt: skip
 _TYPES = (torch.float32, torch.float64)
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-_GLOBAL = (
-    "_global_forward_hooks",
-    "_global_forward_pre_hooks",
-    "_global_backward_hooks",
-    "_global_backward_pre_hooks",
-)
+_LINEAR = (["weight", "bias"], ["bias", "weight"])
 
 
 def chain(model: Functional, inputs: Any) -> Chain | None:
@@ -55,7 +49,11 @@ def chain(model: Functional, inputs: Any) -> Chain | None:
         return None
     if inputs.layout is not torch.strided or torch.is_autocast_enabled(inputs.device.type):
         return None
-    if any(getattr(module_hooks, name, None) for name in _GLOBAL):
+    everywhere = module_hooks
+    if (
+        everywhere._global_forward_hooks or everywhere._global_forward_pre_hooks
+        or everywhere._global_backward_hooks or everywhere._global_backward_pre_hooks
+    ):  # fmt: skip
         return None
     layers = layers_of(model.model)
     if layers is None:
@@ -68,11 +66,7 @@ def chain(model: Functional, inputs: Any) -> Chain | None:
         return None
     # A linear layer takes one row for each input: not the entries of a sequence, not images.
     first = next(m for m in layers if type(m) in (nn.Linear, nn.Flatten))
-    return (
-        Chain(model, layers, place, inputs)
-        if type(first) is nn.Flatten or inputs.dim() == 2
-        else None
-    )
+    return Chain(model, layers, place, inputs) if type(first) is nn.Flatten or inputs.dim() == 2 else None
 
 
 def layers_of(module: nn.Module) -> list[nn.Module] | None:
@@ -81,15 +75,15 @@ def layers_of(module: nn.Module) -> list[nn.Module] | None:
     if not _is_bare(module):
         return None
     if kind is nn.Sequential:
-        inside = [layers_of(m) for m in module]
+        inside = [layers_of(m) for m in module._modules.values()]
         return None if any(x is None for x in inside) else list(itertools.chain(*inside))  # type: ignore[arg-type]
     if module._modules or module._buffers:
         return None
     if kind is nn.Identity or (kind is nn.Dropout and (not module.training or module.p == 0)):
         return []
     if kind is nn.Linear:
-        whole = set(module._parameters) == {"weight", "bias"} and module._parameters["weight"] is not None
-        return [module] if whole else None
+        own = module._parameters
+        return [module] if list(own) in _LINEAR and own["weight"] is not None else None
     if kind is nn.Flatten:
         return [module] if (module.start_dim, module.end_dim) == (1, -1) else None
     return [module] if kind in _ELEMENTWISE and not module._parameters else None
@@ -98,7 +92,11 @@ def layers_of(module: nn.Module) -> list[nn.Module] | None:
 def _is_bare(module: nn.Module) -> bool:
     """Whether calling it does what its class says."""
     own = vars(module)
-    return "forward" not in own and not any(own.get(name) for name in _HOOKS)
+    hooked = (
+        own["_forward_hooks"] or own["_forward_pre_hooks"]
+        or own["_backward_hooks"] or own["_backward_pre_hooks"]
+    )  # fmt: skip
+    return not hooked and "forward" not in own
 
 
 def _alike(p: Tensor, x: Tensor) -> bool:
@@ -156,7 +154,7 @@ class Chain:
                     kept.append(x.shape)
                     x = x.flatten(1)
                 else:
-                    x, slope = activate(m, x)
+                    x, slope = _activate(m, x)
                     kept.append(slope)
         self.kept, self.out = kept, x
         return x
@@ -284,7 +282,10 @@ def is_mean_over_rows(loss_fn: Any, out: Tensor, targets: Any) -> bool:
     if entropy and targets.dim() == 1 and not targets.is_floating_point():
         # A row that is left out would make the others weigh more.
         left_out = getattr(loss_fn, "ignore_index", IGNORE)
-        return len(targets) == len(out) and not bool((targets == left_out).any())
+        if len(targets) != len(out):
+            return False
+        # Classes are not negative: seldom more than their minimum is needed.
+        return (left_out < 0 and int(targets.min()) >= 0) or not bool((targets == left_out).any())
     return targets.shape == out.shape
 
 
@@ -301,18 +302,20 @@ def class_entropy(out: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         log_shares = torch.log_softmax(out, 1)
         value = nn.functional.nll_loss(log_shares, targets)
         derivative = log_shares.exp_()
-        rows = targets.unsqueeze(1)
-        # Where a share is 1 to rounding, the difference is; as in torch's own derivative.
-        derivative.scatter_add_(1, rows, torch.full_like(rows, -1, dtype=out.dtype))
+        derivative.scatter_(1, targets.unsqueeze(1), -1.0, reduce="add")
         return value, derivative.div_(len(out))
 
 
-def activate(m: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Value and derivative, entry by entry; at a kink the derivative that automatic differentiation takes."""
+def slope_of(m: nn.Module, x: Tensor) -> Tensor:
+    """The derivative of an activation, entry by entry; at a kink that which automatic differentiation takes."""
+    return (x > 0).to(x.dtype) if type(m) is nn.ReLU else _activate(m, x)[1]
+
+
+def _activate(m: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Value and derivative."""
     kind = type(m)
     if kind is nn.ReLU:
-        y = torch.relu(x)
-        return y, (y > 0).to(y.dtype)
+        return torch.relu(x), slope_of(m, x)
     if kind is nn.Tanh:
         y = torch.tanh(x)
         return y, 1 - y * y

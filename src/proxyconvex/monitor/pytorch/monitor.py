@@ -24,9 +24,8 @@ from .average import AverageResult, RunningAverage
 from .comparators import named_sources, resolve, trained_parameters, unwrap
 from .distributed import kind_of, scalar
 from .functional import Forward
-from .halves import Short
 from .passes import Passes
-from .probing import DONE, Probing, now
+from .probing import DONE, Probing
 from .proxies import Proxies
 from .seen import Quiet, Seen, gradient_label, step_sizes
 from .settings import refuse_sharded, schedules
@@ -334,46 +333,6 @@ class TorchMonitor(Told):
         # A step whose arrival is owed, or a batch kept for the secant, needs the next one.
         owed = seen.kept or (self._probing is not None and self._probing.kept is not None)
         self._quiet_until = 0 if owed or self._average is not None else recorder.quiet_until(self.step)
-
-    # -- what the loop may tell ---------------------------------------------------------------------------------------
-
-    def batch(self, inputs: Any, targets: Any, loss_fn: Callable[[Tensor, Any], Tensor]) -> None:
-        """The batch of this step, right before your own forward pass (then dropout draws the same masks in both).
-
-        Costs nothing unless the tangent loss, half-batch gradients, smoothness or the tangent kernel are due. With gradient
-        accumulation only the first batch of a step is used.
-
-        Args:
-            inputs: as for the model: a tensor, a tuple, or a mapping of keyword arguments.
-            targets: passed on to ``loss_fn``; tensors with one row for each of the inputs'.
-            loss_fn: ``loss_fn(outputs, targets)``, the mean loss; the tangent loss bounds only losses convex in the outputs.
-        """
-        if self.step < self._quiet_until or self._given or not self._probe_due(self.step):
-            return
-        wanted = [q for q in self._probes if self.due(q)]
-        self._given = self._more = True
-        if self.recorder is None and not self._optimizers:
-            # The first step's optimizer, and so the vector, is not known yet: done when it arrives.
-            self._early = (inputs, targets, loss_fn, now(self.model))
-            return
-        self._build()
-        assert self._probing is not None
-        self._take(self._probing.run(wanted, self.step, (inputs, targets, loss_fn)))
-
-    def _take(self, found: tuple[dict[str, Any], dict[str, Any]]) -> None:
-        self._means |= found[0]
-        self._extra |= found[1]
-
-    def _before_measuring(self, usable: bool) -> Short | None:
-        """What has to be evaluated at ``w_t`` before the step is measured; ``usable``: see `Halves.finish`."""
-        assert self._probing is not None
-        self._probing.secant(self.step)
-        if self._early is not None:
-            self._take(self._probing.late([q for q in self._probes if self.due(q)], self.step, self._early))
-            self._early = None
-        means, extra, short = self._probing.finish(self.step, usable)
-        self._take((means, extra))
-        return short
 
     # -- what it says -------------------------------------------------------------------------------------------------
 

@@ -298,7 +298,9 @@ class Recorder:
         taken = {c: square - after[4 + 3 * i] for i, c in enumerate(self.comparators)}
         if self.plain:
             record["drop"] = {c: 2 * x - square for c, x in taken.items()}
-            record["update_drift"] = drift_of(seen.eta if isinstance(seen.eta, float) else seen.eta[0], record, square, taken)
+            record["update_drift"] = drift_of(
+                seen.eta if isinstance(seen.eta, float) else seen.eta[0], record, square, taken
+            )
         else:
             record["update_sq"], record["update_dot"] = square, taken
 

@@ -11,7 +11,8 @@ With ``u = w_t - w_{t-1}`` (both weights stored exactly) and ``a = w_t - v``, on
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import functools
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -48,6 +49,21 @@ def shard_groups(tensor: Tensor) -> tuple[Any, ...]:
     if any(p.is_partial() for p in placements):
         raise InvalidInputError("a parameter's placements", placements, "Shard and Replicate")
     return tuple(tensor.device_mesh.get_group(i) for i, p in enumerate(placements) if p.is_shard())
+
+
+def _without_graph(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`torch.no_grad`, in a third of its time."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        mode = torch.is_grad_enabled()
+        torch._C._set_grad_enabled(False)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            torch._C._set_grad_enabled(mode)
+
+    return call
 
 
 @final
@@ -172,22 +188,19 @@ class ParameterVector:
         each = [f"{c}:{k}" for k in self.labels[:count] for c in ("inner", "dist_sq", "update_inner")]
         return ["grad_sq", "update_sq", *each]
 
+    @_without_graph
     def squares(self) -> Reading:
         """``||g||^2`` alone: the first column of `sums`."""
         reading = Reading(len(self.groups), 2)
         put, at = reading.values.append, reading.places.append
-        grad_mode = torch.is_grad_enabled()
-        torch._C._set_grad_enabled(False)
-        try:
-            grads = self._gradients()
-            for piece in self.pieces:
-                g = _gradient(piece, grads)
-                put(torch.dot(g, g))
-                at(2 * piece.group)
-        finally:
-            torch._C._set_grad_enabled(grad_mode)
+        grads = self._gradients()
+        for piece in self.pieces:
+            g = _gradient(piece, grads)
+            put(torch.dot(g, g))
+            at(2 * piece.group)
         return reading
 
+    @_without_graph
     def sums(
         self,
         *,
@@ -211,39 +224,38 @@ class ParameterVector:
         width, products = 2 + 3 * count, count if products is None else products
         reading = Reading(len(self.groups), width)
         dot, sub, put, at = torch.dot, torch.sub, reading.values.append, reading.places.append
-        with torch.no_grad():
-            weights, grads = self._weights(), self._gradients() if gradient else []
-            for piece in self.pieces:
-                base = width * piece.group
-                w = _weights(piece, weights)
-                delta = piece.scratch[0]
-                u = None
-                if update:
-                    # Packed weights lie in scratch[2] themselves.
-                    u = sub(w, piece.previous, out=None if piece.packed else piece.scratch[2])
-                    put(dot(u, u))
-                    at(base + 1)
-                g = _gradient(piece, grads) if gradient else None
+        weights, grads = self._weights(), self._gradients() if gradient else []
+        for piece in self.pieces:
+            base = width * piece.group
+            w = _weights(piece, weights)
+            delta = piece.scratch[0]
+            u = None
+            if update:
+                # Packed weights lie in scratch[2] themselves.
+                u = sub(w, piece.previous, out=None if piece.packed else piece.scratch[2])
+                put(dot(u, u))
+                at(base + 1)
+            g = _gradient(piece, grads) if gradient else None
+            if g is not None:
+                put(dot(g, g))
+                at(base)
+            for r in range(count):
+                sub(w, piece.references[r], out=delta)
+                if distance:
+                    put(dot(delta, delta))
+                    at(base + 3 + 3 * r)
+                if r >= products:
+                    continue
                 if g is not None:
-                    put(dot(g, g))
-                    at(base)
-                for r in range(count):
-                    sub(w, piece.references[r], out=delta)
-                    if distance:
-                        put(dot(delta, delta))
-                        at(base + 3 + 3 * r)
-                    if r >= products:
-                        continue
-                    if g is not None:
-                        put(dot(g, delta))
-                        at(base + 2 + 3 * r)
-                    if u is not None:
-                        put(dot(u, delta))
-                        at(base + 4 + 3 * r)
-                if keep:
-                    if piece.previous is None:
-                        piece.previous = torch.empty(piece.size, dtype=piece.dtype, device=w.device)
-                    piece.previous.copy_(w)
+                    put(dot(g, delta))
+                    at(base + 2 + 3 * r)
+                if u is not None:
+                    put(dot(u, delta))
+                    at(base + 4 + 3 * r)
+            if keep:
+                if piece.previous is None:
+                    piece.previous = torch.empty(piece.size, dtype=piece.dtype, device=w.device)
+                piece.previous.copy_(w)
         return reading
 
     def _weights(self) -> list[Tensor]:

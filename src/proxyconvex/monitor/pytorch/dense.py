@@ -49,11 +49,7 @@ def chain(model: Functional, inputs: Any) -> Chain | None:
         return None
     if inputs.layout is not torch.strided or torch.is_autocast_enabled(inputs.device.type):
         return None
-    everywhere = module_hooks
-    if (
-        everywhere._global_forward_hooks or everywhere._global_forward_pre_hooks
-        or everywhere._global_backward_hooks or everywhere._global_backward_pre_hooks
-    ):  # fmt: skip
+    if hooked_everywhere():
         return None
     layers = layers_of(model.model)
     if layers is None:
@@ -67,6 +63,15 @@ def chain(model: Functional, inputs: Any) -> Chain | None:
     # A linear layer takes one row for each input: not the entries of a sequence, not images.
     first = next(m for m in layers if type(m) in (nn.Linear, nn.Flatten))
     return Chain(model, layers, place, inputs) if type(first) is nn.Flatten or inputs.dim() == 2 else None
+
+
+def hooked_everywhere() -> bool:
+    """Whether there are hooks on the calls of all modules."""
+    m = module_hooks
+    return bool(
+        m._global_forward_hooks or m._global_forward_pre_hooks
+        or m._global_backward_hooks or m._global_backward_pre_hooks
+    )  # fmt: skip
 
 
 def layers_of(module: nn.Module) -> list[nn.Module] | None:

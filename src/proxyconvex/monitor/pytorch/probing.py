@@ -54,19 +54,25 @@ class Probing:
         self.secant(step)
         tangent, halves = "tangent-loss" in wanted, "half-batch" in wanted and self.halves is not None
         dense = chain(model, batch[0]) if tangent or halves else None
-        if dense is not None and can_ride(dense, self.watched, batch[1]):
-
-            def use(dense: Chain) -> None:
-                self._found = self._evaluate(model, step, batch, tangent, halves, dense)
-
-            self._ride = Ride(dense, batch[1], use)
-        elif tangent or halves:
+        ride = dense is not None and can_ride(dense, self.watched, batch[1])
+        if not ride and (tangent or halves):
             means, extra = self._evaluate(model, step, batch, tangent, halves, dense)
         if "smoothness" in wanted and self.alone:
             self.kept = probes.keep_for_secant(model, *batch, step)
         model.first.clear()
         if "tangent-margin" in wanted and self.probe is not None:
             extra |= probes.tangent_kernel(model, *self.probe)
+        if ride:
+            # The last thing, so that it does not see what is evaluated here. A loss of the user's draws what it would draw now.
+            state = None if is_known(batch[2]) else random_state(model.device)
+
+            def use(dense: Chain) -> None:
+                with contextlib.nullcontext() if state is None else untouched_random_state(model.device):
+                    if state is not None:
+                        set_random_state(state, model.device)
+                    self._found = self._evaluate(model, step, batch, tangent, halves, dense)
+
+            self._ride = Ride(dense, batch[1], use)
         return means, extra
 
     def _evaluate(

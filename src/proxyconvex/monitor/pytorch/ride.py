@@ -13,7 +13,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from .dense import Chain, layers_of, slope_of
+from .dense import Chain, hooked_everywhere, layers_of, slope_of
 
 
 def can_ride(chain: Chain, watched: nn.Module, targets: Any) -> bool:
@@ -42,18 +42,18 @@ class Ride:
         self._handles = self._listen(chain.model.model)
 
     def _listen(self, model: nn.Module) -> list[Any]:
-        # Functions, not methods: a copy of the model made in the meantime shall not copy what they belong to. While a compiler
-        # traces the model they are nothing.
-        def begin(_: nn.Module, args: Any) -> None:
-            if not torch.compiler.is_compiling():
+        # Functions, not methods: a copy of the model made in the meantime shall not copy what they belong to, and what is done with
+        # it is none of theirs. While a compiler traces the model they are nothing.
+        def begin(module: nn.Module, args: Any) -> None:
+            if not torch.compiler.is_compiling() and module is model:
                 self._begin(args)
 
         def enter(module: nn.Module, args: Any) -> None:
             if not torch.compiler.is_compiling():
                 self._enter(module, args)
 
-        def end(_: nn.Module, __: Any, out: Any) -> None:
-            if not torch.compiler.is_compiling():
+        def end(module: nn.Module, _: Any, out: Any) -> None:
+            if not torch.compiler.is_compiling() and module is model:
                 self._end(out)
 
         first = [model.register_forward_pre_hook(begin)]
@@ -118,7 +118,9 @@ class Ride:
     def _is_sound(self, entered: list[tuple[nn.Module, Tensor, int, Tensor | None]], out: Any) -> bool:
         """Whether what was entered is this chain at these weights, and what was seen is still there."""
         layers, x = self.chain.layers, self.chain.x
-        if torch.is_autocast_enabled(x.device.type) or layers_of(self.chain.model.model) != layers:
+        if torch.is_autocast_enabled(x.device.type) or hooked_everywhere():
+            return False
+        if layers_of(self.chain.model.model) != layers:
             return False
         tensors = [*(t for _, t, _, _ in entered), out]
         return (

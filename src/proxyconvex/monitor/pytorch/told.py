@@ -54,7 +54,8 @@ class Told:
         """The batch of this step, right before your own forward pass (then dropout draws the same masks in both).
 
         Costs nothing unless the tangent loss, half-batch gradients, smoothness or the tangent kernel are due. With gradient
-        accumulation only the first batch of a step is used.
+        accumulation only the first batch of a step is used. A chain of dense layers is evaluated when the loop calls it with these inputs, or
+        else at the step, and not at all if the batch was written to before.
 
         Args:
             inputs: as for the model: a tensor, a tuple, or a mapping of keyword arguments.

@@ -159,13 +159,21 @@ class Chain:
                     kept.append(x.shape)
                     x = x.flatten(1)
                 else:
-                    x, slope = _activate(m, x)
+                    x, slope = activate(m, x)
                     kept.append(slope)
         self.kept, self.out = kept, x
         return x
 
     def jvp(self, inputs: Any, direction: list[Tensor]) -> tuple[Tensor, Tensor]:
         """As `Functional.jvp`, for the batch of this chain."""
+        return self._jvp(lambda i, p: direction[i])
+
+    def towards(self, inputs: Any, v: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """As `Functional.towards`, for the batch of this chain; layer by layer, so that no whole direction is held."""
+        return self._jvp(lambda i, p: self.model.difference(v[i], p, shared=p.dim() > 1))
+
+    def _jvp(self, direction: Callable[[int, Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        """``direction`` gives that of a parameter by its position and value; that of a weight is used before the next is asked for."""
         out = self.forward()
         t: Tensor | None = None
         with torch.no_grad():
@@ -174,10 +182,10 @@ class Chain:
                     if t is not None:
                         t = t.flatten(1) if type(m) is nn.Flatten else t.mul_(kept)
                     continue
-                shift = None if j is None else direction[j]
+                shift = None if j is None else direction(j, m.bias)
                 before = None if t is None else t @ m.weight.t()
                 if i is not None:
-                    t = nn.functional.linear(kept, direction[i], shift)
+                    t = nn.functional.linear(kept, direction(i, m.weight), shift)
                     t = t if before is None else t.add_(before)
                 elif before is not None:
                     t = before if shift is None else before.add_(shift)
@@ -311,16 +319,13 @@ def class_entropy(out: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         return value, derivative.div_(len(out))
 
 
-def slope_of(m: nn.Module, x: Tensor) -> Tensor:
-    """The derivative of an activation, entry by entry; at a kink that which automatic differentiation takes."""
-    return (x > 0).to(x.dtype) if type(m) is nn.ReLU else _activate(m, x)[1]
-
-
-def _activate(m: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Value and derivative."""
+def activate(m: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Value and derivative, entry by entry; at a kink the derivative that automatic differentiation takes."""
     kind = type(m)
     if kind is nn.ReLU:
-        return torch.relu(x), slope_of(m, x)
+        y = torch.relu(x)
+        # Several times faster than by way of booleans.
+        return y, y.sign()
     if kind is nn.Tanh:
         y = torch.tanh(x)
         return y, 1 - y * y

@@ -91,6 +91,7 @@ class Functional:
         self.recurrent = any(isinstance(m, nn.RNNBase) for m in self.model.modules())
         self.device = self.params[0].device
         self.first = Outputs()
+        self._space = torch.empty(0)
 
     def _call(self, parameters: list[Tensor], inputs: Any) -> Tensor:
         """The model at other parameters: they take the places of its own for as long as it runs, buffers are copies.
@@ -142,6 +143,22 @@ class Functional:
             out = forward_ad.unpack_dual(self._call(dual, inputs))
             tangent = torch.zeros_like(out.primal) if out.tangent is None else out.tangent
             return out.primal.clone(), tangent.clone()
+
+    def towards(self, inputs: Any, v: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """`jvp` in the direction ``v - w`` to other weights."""
+        direction = [self.difference(a, w, shared=False) for a, w in zip(v, self.weights(), strict=True)]
+        return self.jvp(inputs, direction)
+
+    def difference(self, v: Tensor, w: Tensor, shared: bool = True) -> Tensor:
+        """``v - w`` in the type of w; ``shared``: in space that the next call uses again (fresh memory is slow to write to)."""
+        if v.dtype != w.dtype:
+            v = v.to(w.dtype)
+        if not shared:
+            return v - w
+        if self._space.numel() < w.numel() or self._space.dtype != w.dtype or self._space.device != w.device:
+            self._space = torch.empty(w.numel(), dtype=w.dtype, device=w.device)
+        with torch.no_grad():
+            return torch.sub(v, w, out=self._space[: w.numel()].view(w.shape))
 
     def derivative(
         self, out: Tensor, targets: Any, loss_fn: Callable[[Tensor, Any], Tensor]
@@ -221,14 +238,6 @@ def rows_of(value: Any) -> int:
         value.values() if isinstance(value, Mapping) else value if isinstance(value, (tuple, list)) else ()
     )
     return next((n for n in map(rows_of, items) if n), 0)
-
-
-def minus(a: list[Tensor], b: list[Tensor]) -> list[Tensor]:
-    """``a - b`` in the types of b."""
-    with torch.no_grad():
-        if all(x.dtype == y.dtype for x, y in zip(a, b, strict=True)):
-            return list(torch._foreach_sub(a, b))
-        return [x.to(y.dtype) - y for x, y in zip(a, b, strict=True)]
 
 
 def inner(a: list[Tensor], b: list[Tensor]) -> float:

@@ -12,7 +12,7 @@ from scipy.optimize import nnls
 from torch import Tensor
 
 from .dense import Chain
-from .functional import Functional, inner, minus, random_state
+from .functional import Functional, inner, random_state
 
 Loss = Callable[[Tensor, Any], Tensor]
 # Largest stored Jacobian of the probe set, in entries (256 MiB of float32), and its largest number of rows.
@@ -52,10 +52,9 @@ def tangent_loss(
     ``<grad f(w), v - w>``. Returned are the three numbers: ``tangent_loss``, ``probe_loss`` and
     ``probe_inner = <grad f(w), w - v>``, all on one forward pass (the same dropout masks, the same batch statistics).
     """
-    tangent, product, loss, weights = {}, {}, 0.0, model.weights()
+    tangent, product, loss = {}, {}, 0.0
     for label, v in references.items():
-        direction = minus(v, weights)
-        out, slope = model.jvp(inputs, direction)
+        out, slope = model.towards(inputs, v)
         value, derivative = model.derivative(out, targets, loss_fn)
         with torch.no_grad():
             loss = float(value)

@@ -13,7 +13,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from .dense import Chain, hooked_everywhere, layers_of, slope_of
+from .dense import Chain, activate, hooked_everywhere, layers_of
 
 
 def can_ride(chain: Chain, watched: nn.Module, targets: Any) -> bool:
@@ -91,7 +91,7 @@ class Ride:
         slope = None
         if getattr(module, "inplace", False):
             with torch.no_grad():
-                slope = slope_of(module, x.detach())
+                slope = activate(module, x.detach())[1]
         self._entered.append((module, x, x._version, slope))
 
     def _end(self, out: Tensor) -> None:
@@ -111,7 +111,7 @@ class Ride:
                 elif type(m) is nn.Flatten:
                     kept.append(x.shape)
                 else:
-                    kept.append(slope_of(m, x.detach()) if slope is None else slope)
+                    kept.append(activate(m, x.detach())[1] if slope is None else slope)
         chain.kept, chain.out = kept, out.detach()
         use(chain)
 

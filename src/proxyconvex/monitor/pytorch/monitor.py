@@ -27,7 +27,7 @@ from .functional import Forward
 from .passes import Passes
 from .probing import DONE, Probing
 from .proxies import Proxies
-from .seen import Quiet, Seen, gradient_label, step_sizes
+from .seen import Seen, gradient_label, step_sizes
 from .settings import refuse_sharded, schedules
 from .steps import Recorder
 from .told import Told
@@ -288,19 +288,21 @@ class TorchMonitor(Told):
             return False
         if "found_inf" in own or "grad_scale" in own:
             return False
-        step, before = self.step, recorder.waiting
-        if self._versions is not None and before is not None and not before.judged:
+        step = self.step
+        if self._versions is not None:
             self._look_for_writes(step)
-        recorder.pass_over(Quiet(step, step_sizes(optimizer), losses.pop() if losses else None))
+        recorder.pass_over((step, step_sizes(optimizer), losses.pop() if losses else None))
         self.step = step + 1
         passes.begin()
         return True
 
     def _look_for_writes(self, step: int) -> None:
-        """Whether something else has written to the weights since the optimizer did."""
-        assert self.recorder is not None
-        if self._versions != [p._version for p in self._counted]:
-            self.recorder.ledger.written(step)
+        """Whether something else has written to the weights since the optimizer did, where the ledger itself does not see it."""
+        if self._versions == [p._version for p in self._counted]:
+            return
+        recorder = self.recorder
+        if recorder is not None and recorder.waiting is not None and not recorder.judges:
+            recorder.ledger.written(step)
 
     def _arrive(self, optimizer: Any, skipped: bool = False) -> None:
         """``w_t`` and the gradient are here, the step is not."""
@@ -316,8 +318,8 @@ class TorchMonitor(Told):
         short = None
         if self._given or (self._probing is not None and self._probing.kept is not None):
             short = self._before_measuring(label == "raw" and factor == 1.0 and not skipped)
-        step, before, passes, losses = self.step, recorder.waiting, self._passes, self._losses
-        if self._versions is not None and before is not None and not before.judged:
+        step, passes, losses = self.step, self._passes, self._losses
+        if self._versions is not None:
             self._look_for_writes(step)
         seen = Seen(
             step, step_sizes(optimizer), label, losses, factor, self._clip, skipped,

@@ -10,6 +10,7 @@ from .dense import Chain, chain, is_known
 from .functional import Forward, Functional, random_state, set_random_state, untouched_random_state
 from .halves import Halves, Short
 from .ride import Ride, can_ride
+from .seen import Seen
 from .settings import PROBES
 from .steps import Recorder
 
@@ -129,7 +130,7 @@ class Probing:
             return
         kept, self.kept = self.kept, None
         waiting = self.recorder.waiting
-        if waiting is not None and waiting.step == kept.step == step - 1:
+        if isinstance(waiting, Seen) and waiting.step == kept.step == step - 1:
             waiting.extra |= probes.secant(self.model, kept)
 
 

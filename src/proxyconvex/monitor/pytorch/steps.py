@@ -84,7 +84,7 @@ class Recorder:
         step, before = seen.step, self.waiting
         seen.whole = self.due.whole(step)
         # After `settle`, a step may have been handed on whose distance at its end is still owed.
-        owed = before.kept if before is not None else any(t.pending for t in self.ledger.tracks.values())
+        owed = self.owes if before is not None else any(t.pending for t in self.ledger.tracks.values())
         if seen.whole or owed:
             self._measure(seen, before, gradient)
         elif gradient and self.due.square(step):
@@ -105,7 +105,7 @@ class Recorder:
 
     def _measure(self, seen: Seen, before: Seen | Quiet | None, gradient: bool) -> None:
         step, whole = seen.step, seen.whole
-        update = before is not None and before.kept
+        update = type(before) is Seen and before.kept
         seen.judged = self.due.update(step)
         seen.kept = seen.judged and not (self.plain and self.due.update(step + 1) and step % CHECK_EVERY)
         # The distance at the end of a step is needed where the step itself is not judged by its own difference.
@@ -126,6 +126,16 @@ class Recorder:
         seen.count = count if distance else 0
         if update and isinstance(before, Seen):
             before.after = reading
+
+    @property
+    def judges(self) -> bool:
+        """Whether the step that waits is compared with the record."""
+        return type(self.waiting) is Seen and self.waiting.judged
+
+    @property
+    def owes(self) -> bool:
+        """Whether the step that waits is compared by the weights at its end."""
+        return type(self.waiting) is Seen and self.waiting.kept
 
     def settle(self) -> None:
         """Complete the step that waits, at the weights as they are now, and hand everything to the ledger."""
@@ -184,10 +194,10 @@ class Recorder:
             return
         pass_over, label = self.ledger.pass_over, gradient_label(False, False, self.exchange.label)
         for seen in steps:
-            if type(seen) is Quiet:
-                loss = seen.loss
+            if isinstance(seen, tuple):
+                step, eta, loss = seen
                 loss = loss if loss is None or type(loss) is float else numbers([loss])[0]
-                pass_over(seen.step, seen.eta, loss, label, None)
+                pass_over(step, eta, loss, label, None)
             elif is_bare(seen) and not self.ledger.wants(seen.step):
                 self._pass_over(seen)
             else:

@@ -1,14 +1,14 @@
 """What watching costs inside the jitted step, in paired rounds; raw numbers to results/monitor_jax.json.
 
-    python benchmarks/monitor_jax.py            # about five minutes
+    python benchmarks/monitor_jax.py            # about six minutes
     python benchmarks/monitor_jax.py --rounds 5
 
-A 784-256-10 ReLU network, batch 128, in Optax with donated arguments, the loop in Python, the loss returned. Every loop is one long run. Each round goes on
-with all of them by a block of steps, in changing order; ratios are medians over rounds of (watched) / (plain) in the same round. All blocks begin and end with
-parameters and state ready. A watched block holds whole periods of the schedule and ends with a flush of its rows to the ledger and the log: in use there are fewer
-(one in 512 steps). Compiling and opening the log come before the first round. "plain again" is the plain loop once more: how far its ratio is from 1 is the
-noise. "decided in the step" does not use what `Monitor.after_step` returns, as inside `jax.lax.scan`. Processor time of all threads is taken as well: on a machine
-shared with others it moves less than the clock.
+A 784-256-10 ReLU network, batch 128, in Optax with donated arguments, the loop in Python, the loss returned. Every loop is one long run, gone on with block by block;
+all blocks begin and end with parameters and state ready. A pair is four blocks next to each other, plain - watched - watched - plain, and its ratio that of the sums, so that what drifts
+slowly hits both alike; the pairs of a round come in changing order. Printed are medians of the ratios of a kind over the rounds with a 95% interval (between order statistics). "plain again" is
+the plain loop in the place of a watched one: how far its ratio is from 1, and how wide its interval, is the noise. A watched block holds whole periods of the schedule and ends
+with a flush of its rows to the ledger and the log; in use there are fewer (one in 512 steps). Compiling and opening the log come before the first round. "decided in the step" does
+not use what `Monitor.after_step` returns, as inside `jax.lax.scan`. Processor time of all threads is taken as well: on a machine shared with others it moves less than the clock.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from scipy.stats import binom
 
 from environment import environment
 from proxyconvex.jax import Monitor
 from proxyconvex.monitor.jax_monitor import EVERY
 
 RESULTS = Path(__file__).parent / "results" / "monitor_jax.json"
-SIZES, BATCH, STEPS = (784, 256, 10), 128, 200
+SIZES, BATCH, STEPS = (784, 256, 10), 128, 250
 
 
 def setup() -> tuple[Any, jax.Array, jax.Array]:
@@ -80,7 +81,7 @@ class Loop:
         self.block()
 
     def block(self) -> tuple[float, float]:
-        """Seconds and processor seconds a step, over `STEPS` steps."""
+        """Seconds and processor seconds a step, over `STEPS` steps; a watched one flushes in its last (its buffer is twice as long)."""
         (w, state), m, inside = self.at, self.monitor, self.inside
         jax.block_until_ready((w, state))
         clock, processor = time.perf_counter(), time.process_time()
@@ -89,64 +90,76 @@ class Loop:
             if m is not None:
                 following = m.after_step(state)
                 state = state if inside else following
-        if m is not None:
-            m.flush(state)
         jax.block_until_ready((w, state))
         taken = (time.perf_counter() - clock) / STEPS, (time.process_time() - processor) / STEPS
         self.at = w, state
         return taken
 
 
+def pair(plain: Loop, other: Loop) -> np.ndarray:
+    """Seconds and processor seconds a step of both, from the blocks plain - other - other - plain; shape [2, 2]."""
+    times = np.array([loop.block() for loop in (plain, other, other, plain)])
+    return np.array([times[[0, 3]].mean(0), times[[1, 2]].mean(0)])
+
+
+def median(ratios: np.ndarray) -> dict[str, Any]:
+    """Median, quartiles and a 95% interval for the median: order statistics that miss it on either side with at most 2.5% (from six on)."""
+    n, low = len(ratios), int(binom.ppf(0.025, len(ratios), 0.5))
+    x = np.sort(ratios)
+    inside = [float(x[max(low - 1, 0)]), float(x[min(n - low, n - 1)])]
+    return {
+        "median": float(np.median(x)),
+        "interval": inside,
+        "quartiles": np.quantile(x, [0.25, 0.75]).tolist(),
+    }
+
+
 def main() -> None:
     """Measure and write."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=41)
-    rounds = parser.parse_args().rounds
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=25)
+    parser.add_argument("--out", type=Path, default=RESULTS, help="file of the results")
+    arguments = parser.parse_args()
     folder = tempfile.mkdtemp()
 
     def watch(**how: Any) -> Monitor:
-        return Monitor(log_dir=tempfile.mkdtemp(dir=folder), learning_rate=0.05, **how)
+        return Monitor(log_dir=tempfile.mkdtemp(dir=folder), learning_rate=0.05, buffer=2 * STEPS, **how)
 
+    plain: dict[str, Loop] = {}
     loops: dict[str, Loop] = {}
     for name, make in (("sgd", lambda: optax.sgd(0.05)), ("adam", lambda: optax.adam(1e-3))):
-        loops[name] = Loop(make())
+        plain[name] = Loop(make())
         loops[f"{name}, plain again"] = Loop(make())
         loops[f"{name}, light"] = Loop(make(), watch(preset="light"))
         loops[f"{name}, light, not bitwise"] = Loop(make(), watch(preset="light", bitwise=False))
         loops[f"{name}, light, decided in the step"] = Loop(make(), watch(preset="light"), inside=True)
         loops[f"{name}, full (every step)"] = Loop(make(), watch(preset="full"))
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in loops}
+    times: dict[str, list[np.ndarray]] = {name: [] for name in loops}
     order = np.random.default_rng(0)
-    for _ in range(rounds):
-        for name in order.permutation(list(loops)):
-            times[str(name)].append(loops[str(name)].block())
+    for _ in range(arguments.rounds):
+        for name in map(str, order.permutation(list(loops))):
+            times[name].append(pair(plain[name.split(",")[0]], loops[name]))
     table = {}
-    for name in loops:
-        base = name.split(",")[0]
-        if name != base:
-            pairs = np.array(times[name]) / np.array(times[base])
-            table[name] = {
-                "wall": {
-                    "median": float(np.median(pairs[:, 0])),
-                    "quartiles": np.quantile(pairs[:, 0], [0.25, 0.75]).tolist(),
-                },
-                "processor": {
-                    "median": float(np.median(pairs[:, 1])),
-                    "quartiles": np.quantile(pairs[:, 1], [0.25, 0.75]).tolist(),
-                },
-            }
-            print(
-                f"{name:36} clock {table[name]['wall']['median']:.3f}  processor {table[name]['processor']['median']:.3f}"
-            )
+    for name, found in times.items():
+        ratios = np.array(found)[:, 1] / np.array(found)[:, 0]
+        table[name] = {"wall": median(ratios[:, 0]), "processor": median(ratios[:, 1])}
+        said = (
+            f"{what} {m['median']:.3f} ({m['interval'][0]:.3f}-{m['interval'][1]:.3f})"
+            for what, m in table[name].items()
+        )
+        print(f"{name:36}", *said, sep="  ")
     result = {
-        "what": f"light: every {EVERY['light']} steps; {'-'.join(map(str, SIZES))} network, batch {BATCH}, {STEPS} steps a round, {rounds} rounds",
+        "what": f"light: every {EVERY['light']} steps; {'-'.join(map(str, SIZES))} network, batch {BATCH}, {STEPS} steps a block, {arguments.rounds} rounds",
         "environment": environment(),
         "load_average": os.getloadavg(),
         "ratios": table,
-        "seconds_per_step": {n: [t[0] for t in ts] for n, ts in times.items()},
-        "processor_seconds_per_step": {n: [t[1] for t in ts] for n, ts in times.items()},
+        "seconds_per_step": {n: [t[:, 0].tolist() for t in ts] for n, ts in times.items()},
+        "processor_seconds_per_step": {n: [t[:, 1].tolist() for t in ts] for n, ts in times.items()},
+        "pairs": "[plain, watched] of each round",
     }
-    RESULTS.write_text(json.dumps(result, indent=1) + "\n")
+    arguments.out.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -185,11 +185,11 @@ def plan(
 ) -> None:
     """State the promise alone: nothing is trained. With --out, write the certificate of the promise."""
     from .report.certificate import no_certificate
-    from .report.session import output_folder, write_promise
+    from .report.session import promise_folder, write_promise
     from .report.summary import summary
 
     if out is not None:
-        output_folder(out)
+        promise_folder(out)
     made = make()
     written = write_promise(made, out) if out is not None else None
     if as_json:

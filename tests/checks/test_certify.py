@@ -239,6 +239,12 @@ def test_interrupted_search_resumes_where_it_was(tmp_path):
     assert other[0].boxes == 1
 
 
+def test_a_line_of_progress_is_shown(capsys):
+    certify(zoo.p2(), jobs=1, progress=True)
+    shown = capsys.readouterr().err
+    assert "boxes/s" in shown and "worst open box" in shown and shown.endswith("\r\033[K")
+
+
 def test_processes_change_nothing():
     one, two = certify(hard(), jobs=1), certify(hard(), jobs=2)
     assert np.array_equal(one.codes, two.codes)

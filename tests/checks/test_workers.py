@@ -10,6 +10,7 @@ import pytest
 
 from proxyconvex.checks.certify import workers as module
 from proxyconvex.checks.certify.certify import Problem
+from proxyconvex.checks.certify.lattice import Boxes
 from proxyconvex.checks.certify.search import serial
 from proxyconvex.checks.certify.ways import Way
 from proxyconvex.checks.certify.workers import Workers
@@ -17,8 +18,9 @@ from proxyconvex.checks.certify.workers import Workers
 
 def chunks_of(problem, seed, count=12):
     rng = np.random.default_rng(seed)
-    low = rng.uniform(problem.lo[0], problem.hi[0], (count, 40, problem.lo.shape[1]))
-    return [(x, np.minimum(x + 0.1, problem.hi[0])) for x in low]
+    low = rng.uniform(problem.lo[0], problem.hi[0], (count * 40, problem.lo.shape[1]))
+    boxes = Boxes.of(low, np.minimum(low + 0.1, problem.hi[0]))
+    return [(boxes.part(slice(s, s + 40)),) for s in range(0, count * 40, 40)]
 
 
 @pytest.fixture
@@ -44,8 +46,10 @@ def same(found, expected):
     for a, b in zip(found, expected, strict=True):
         assert np.array_equal(a.codes, b.codes)
         assert np.array_equal(a.lower, b.lower)
-        assert np.array_equal(a.centres, b.centres, equal_nan=True)
         assert np.array_equal(a.score, b.score)
+        assert (a.refuted is None) == (b.refuted is None)
+        if a.refuted is not None and b.refuted is not None:
+            assert a.refuted[0] == b.refuted[0] and np.array_equal(a.refuted[1], b.refuted[1])
 
 
 def test_processes_change_nothing_and_are_used(workers, problem, monkeypatch):
@@ -57,6 +61,16 @@ def test_processes_change_nothing_and_are_used(workers, problem, monkeypatch):
 
     monkeypatch.setattr(module, "serial", refuse)
     same(workers(task, chunks), expected)
+
+
+def test_new_intervals_reach_the_processes(workers, problem):
+    task = problem.task(Way())
+    boxes = Boxes.of(problem.lo, problem.hi)
+    for level in range(9):
+        chunks = [(boxes.part(slice(s, s + 40)),) for s in range(0, len(boxes), 40)]
+        if len(chunks) > 4:
+            same(workers(task, chunks), list(serial(task, chunks)))
+        boxes = boxes.halved(np.full(len(boxes), level % 3, np.uint8))
 
 
 def test_answers_of_an_abandoned_level_are_dropped(workers, problem):
@@ -78,6 +92,6 @@ def test_a_process_that_dies_changes_nothing(workers, problem):
 
 
 def test_an_error_of_a_process_is_raised(workers, problem):
-    bad = [(np.zeros((3, 1)), np.ones((3, 1)))] * 8
+    bad = [(Boxes.of(np.zeros((3, 1)), np.ones((3, 1))),)] * 8
     with pytest.raises(IndexError):
         list(workers(problem.task(Way()), bad))

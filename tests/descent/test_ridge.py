@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from proxyconvex.descent.compilation import Compiled
 from proxyconvex.descent.engine import Engine, prepare
 from proxyconvex.descent.ledger import trace_identity
 from proxyconvex.descent.run import train
+from proxyconvex.families.base import Problem
 from proxyconvex.families.classical import LinearModel
 from proxyconvex.families.links import Link
 from proxyconvex.families.single_neuron import FORMS, SingleNeuron
@@ -161,3 +163,58 @@ def test_compiled_functions_follow_what_is_not_an_array(change):
     again = compiled(3.0, np.ones(3)) if change == "scale" else compiled(2.0, np.ones(4))
     assert again.sum() in (9.0, 8.0)
     assert len(calls) == 2
+
+
+class CallsPython(Problem):
+    """A linear model under squared loss whose output goes through Python, as a user's own library would."""
+
+    features: Any
+    targets: Any
+    comparator: Any
+
+    def output(self, a):
+        # As 32-bit integers: inside the call, 64-bit floats would need a setting of the whole process.
+        bits = jax.lax.bitcast_convert_type(a, jnp.int32)
+        same = jax.pure_callback(
+            np.asarray, jax.ShapeDtypeStruct(bits.shape, bits.dtype), bits, vmap_method="broadcast_all"
+        )
+        return jax.lax.bitcast_convert_type(same, a.dtype), jnp.ones_like(a)
+
+    def predict(self, w, x):
+        return self.output(x @ w)[0]
+
+    def loss_grad(self, w, x, y):
+        q = self.predict(w, x)
+        return jnp.mean((q - y) ** 2) / 2, q, (q - y) @ x / len(y)
+
+    def pointwise_loss(self, q, y):
+        return (q - y) ** 2 / 2
+
+    def slope(self, q, y):
+        return jnp.abs(q - y)
+
+    error = slope
+
+    def proxy_at(self, a, b, q, y):
+        return self.pointwise_loss(q, y), self.pointwise_loss(b, y)
+
+    def proxy(self, w, q, x, y):
+        return self.proxy_at(None, x @ self.comparator, q, y)
+
+
+def test_a_model_that_calls_python_is_trained_all_the_same():
+    rng = np.random.default_rng(0)
+    x, y, v = rng.normal(size=(20, 6)), rng.normal(size=20), rng.normal(size=6)
+    traces = [
+        train(kind(x, y, v), np.zeros(6), SGD(ConstantStep(0.05), 40), online=True)
+        for kind in (CallsPython, type("Twice", (CallsPython,), {}))
+    ]
+    w, eta = np.zeros(6), 0.05
+    with jax.enable_x64(True):
+        engine = Engine(prepare(CallsPython(x, y, v)), SGD(ConstantStep(eta), 40), [0], False, None)
+    for t, i in enumerate(engine.samplers[0].rows(0, 40)[:, 0]):
+        assert traces[0].online["loss"][t] == pytest.approx((x[i] @ w - y[i]) ** 2 / 2, rel=1e-10)
+        w = w - eta * (x[i] @ w - y[i]) * x[i]
+    for trace in traces:
+        np.testing.assert_allclose(trace.final_w, w, rtol=1e-11)
+        assert trace_identity(trace).status.name == "HOLDS"

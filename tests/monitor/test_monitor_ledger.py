@@ -12,6 +12,7 @@ from monitored_runs import FEATURES, dots_of, loss_and_gradient, problem, train
 
 from proxyconvex import InvalidInputError, Status, trace_identity
 from proxyconvex.monitor.ledger import Ledger
+from proxyconvex.monitor.passing import pass_over_all
 from proxyconvex.monitor.sums import RunningSum
 from proxyconvex.monitor.track import Rounding, Track
 
@@ -21,6 +22,9 @@ def test_running_sum_is_exact_where_a_plain_sum_is_not() -> None:
     total = RunningSum()
     for x in terms:
         total.add(x)
+    at_once = RunningSum()
+    at_once.add_all(terms)
+    assert total.state() == at_once.state()
     assert total.value == pytest.approx(math.fsum(terms), rel=1e-12)
     assert sum(terms) != pytest.approx(math.fsum(terms), rel=1e-3)
 
@@ -238,6 +242,37 @@ def test_steps_passed_over_are_those_taken_in() -> None:
     assert a.records == b.records
     assert a.totals == b.totals
     assert a.records[-1]["step"] == 99
+
+
+@pytest.mark.parametrize("bad", [None, 17])
+def test_steps_passed_over_at_once_are_those_passed_over_one_by_one(bad: int | None) -> None:
+    rng = np.random.default_rng(2)
+    preset = {"loss": 1, "inner-product": 7, "distance": 7, "update": 7, "record": 14}
+    each, block = (Ledger(comparators=("v",), preset=preset, precision="float64") for _ in range(2))
+    losses = [float(x) if t % 5 else None for t, x in enumerate(10.0 ** rng.uniform(-8, 8, 100))]
+    etas = [0.1 + 1e-17 * t if t % 7 != 2 else None for t in range(100)]
+    if bad is not None:
+        losses[bad] = math.inf
+    dots = {"grad_sq": 1.0, "grad_w_minus_v": {"v": 0.1}, "dist_sq": {"v": 2.0}, "drop": {"v": 0.01}}
+    first = 0
+    for t in range(100):
+        if t % 7 == 0 or t == 99:
+            if t > first:
+                pass_over_all(block, first, etas[first:t], losses[first:t], "raw")
+            if t % 7 == 0:
+                for ledger in (each, block):
+                    ledger.observe(t, eta=etas[t], loss=losses[t], dots=dots)
+            first = t + 1
+        elif not 50 <= t < 53:  # steps that nobody saw
+            each.pass_over(t, etas[t], losses[t], "raw", None)
+        if t == 49:
+            first = 53
+    assert each.state_dict() == block.state_dict()
+    assert (each.first_nonfinite, each.first_missed) == (-1 if bad is None else bad, 53)
+    for ledger in (each, block):
+        ledger.close()
+    assert each.log().records == block.log().records
+    assert each.log().totals == block.log().totals
 
 
 def test_skipped_steps_are_recorded_and_not_summed() -> None:

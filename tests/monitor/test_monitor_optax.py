@@ -14,6 +14,7 @@ import pytest
 
 from proxyconvex import InvalidInputError, Status
 from proxyconvex.jax import Monitor, WatchConvexity, split_gradients, tangent_loss
+from proxyconvex.monitor.optax_adapter import BLOCK, _totals
 from proxyconvex.monitor.proxies import proxies
 
 optax = pytest.importorskip("optax")
@@ -310,6 +311,41 @@ def test_resume_goes_on_as_if_nothing_had_happened(tmp_path) -> None:
     second.close(state, w)
     assert second.ledger.totals() == whole.ledger.totals()
     assert second.ledger.log().records == whole.ledger.log().records
+
+
+def test_the_comparators_are_with_the_monitor_while_no_step_looks() -> None:
+    v = jax.tree.map(lambda x: x + 0.1, W0)
+    whole = Monitor(v, learning_rate=0.1, every=7)
+    w, state = train(optax.adam(1e-2), whole)
+    whole.close(state, w)
+    first = Monitor(v, learning_rate=0.1, every=7)
+    at = train(optax.adam(1e-2), first, steps=17)
+    arrays = len(jax.tree.leaves(W0))
+    # Step 17 does not look: two arrays more than Adam's own, the count and the rows.
+    assert len(jax.tree.leaves(at[1])) == 2 * arrays + 1 + 2
+    kept = first.for_checkpoint(at[1])
+    assert len(jax.tree.leaves(kept)) == 4 * arrays + 1 + 2
+    for a, b in zip(jax.tree.leaves(kept.points[0]), jax.tree.leaves(v), strict=True):
+        np.testing.assert_array_equal(a, b)
+    # Gone on with by another monitor, from the checkpoint and not from what a step was given.
+    second = Monitor(v, learning_rate=0.1, every=7)
+    second.load_state_dict(json.loads(json.dumps(first.state_dict(kept))))
+    w, state = train(optax.adam(1e-2), second, at=(at[0], kept), first=17)
+    second.close(state, w)
+    assert second.ledger.totals() == whole.ledger.totals()
+    with pytest.raises(InvalidInputError, match=r"without its comparators.*monitor\.for_checkpoint"):
+        train(optax.adam(1e-2), Monitor(v, learning_rate=0.1, every=7), at=at, first=17)
+    with pytest.raises(InvalidInputError, match="without its comparators"):
+        first.wrap(optax.adam(1e-2)).update(W0, at[1]._replace(pace=None), W0, value=0.0)
+
+
+@pytest.mark.parametrize("size", [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 10**6 + 7])
+@pytest.mark.parametrize("kind", [jnp.float32, jnp.bfloat16])
+def test_sums_in_blocks_against_float64(size: int, kind: Any) -> None:
+    a, b = (jax.random.normal(k, (size,)).astype(kind).astype(jnp.float32) for k in KEYS[:2])
+    found = jax.jit(_totals)([a * a, a * b + 1])
+    wide = [np.asarray(x, float) for x in (a * a, a * b + 1)]
+    assert [float(x) for x in found] == pytest.approx([x.sum() for x in wide], rel=1e-6)
 
 
 def test_a_full_buffer_flushes_itself_and_an_overrun_is_said() -> None:

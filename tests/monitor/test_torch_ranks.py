@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,45 +11,19 @@ import torch
 import torch_ranks
 from torch import nn
 from torch_loops import Spy, check_steps, close, shifted
-
-HERE = Path(__file__).parent
-
+from torch_ranks import results, start
 
 pytestmark = pytest.mark.slow
 CASES = ("ddp", "ddp-accumulated", "fsdp", "fsdp-adam-clipped", "bare")
-
-
-def start(cases: str, folder: Path) -> list[subprocess.CompletedProcess[bytes]]:
-    """Run both ranks to their end."""
-    path = os.pathsep.join([str(HERE.parents[1] / "src"), os.environ.get("PYTHONPATH", "")])
-    env = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(HERE / "torch_ranks.py"), cases]
-    ranks = [
-        subprocess.Popen([*command, str(r), str(folder)], env=env, stderr=subprocess.PIPE)
-        for r in range(torch_ranks.RANKS)
-    ]
-    try:
-        errors = [r.communicate(timeout=300)[1] for r in ranks]
-    finally:
-        for r in ranks:
-            r.kill()
-    return [
-        subprocess.CompletedProcess(command, r.returncode, None, e)
-        for r, e in zip(ranks, errors, strict=True)
-    ]
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All cases that end well, in one pair of processes."""
     folder = tmp_path_factory.mktemp("ranks")
-    for rank in start(",".join(CASES), folder):
+    for rank in start("torch_ranks.py", ",".join(CASES), folder):
         assert rank.returncode == 0, rank.stderr.decode()[-3000:]
     return folder
-
-
-def results(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads((folder / f"rank-{r}.json").read_text()) for r in range(torch_ranks.RANKS)]
 
 
 def one_process(case: str) -> tuple[Spy, torch.Tensor]:
@@ -143,17 +114,11 @@ def check_parts(records: list[dict[str, Any]], spy: Spy, parts: int) -> None:
 
 
 def test_a_rank_that_stops_does_not_hang_the_monitor(tmp_path: Path) -> None:
-    start("fsdp-stopped", tmp_path)
+    start("torch_ranks.py", "fsdp-stopped", tmp_path)
     folder = tmp_path / "fsdp-stopped"
     assert json.loads((folder / "rank-1.json").read_text())["error"] == "rank 1 stops"
     # The steps exchanged before are in the log.
     assert len((folder / "log" / "monitor.jsonl").read_text().splitlines()) > 16
-
-
-def test_probes_of_a_sharded_model_are_refused_with_what_to_do(runs: Path) -> None:
-    for rank in results(runs / "fsdp"):
-        assert "tangent-loss, half-batch, smoothness" in rank["refused"]
-        assert 'preset="light"' in rank["refused"]
 
 
 def test_without_ddp_what_one_rank_sees_is_called_rank_local(runs: Path) -> None:

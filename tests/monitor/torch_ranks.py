@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,38 @@ import torch.distributed as dist
 from torch import nn
 from torch_loops import Kept, shifted
 
-from proxyconvex.core.errors import InvalidInputError
 from proxyconvex.torch import Monitor
 
 F = nn.functional
 STEPS, RANKS = 21, 2
+
+
+def start(
+    script: str, cases: str, folder: Path, ranks: int = RANKS
+) -> list[subprocess.CompletedProcess[bytes]]:
+    """Run all ranks of a script beside this one to their end."""
+    here = Path(__file__).parent
+    path = os.pathsep.join([str(here.parents[1] / "src"), os.environ.get("PYTHONPATH", "")])
+    env = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "WORLD_SIZE": str(ranks)}
+    command = [sys.executable, str(here / script), cases]
+    running = [
+        subprocess.Popen([*command, str(r), str(folder)], env=env, stderr=subprocess.PIPE)
+        for r in range(ranks)
+    ]
+    try:
+        errors = [r.communicate(timeout=300)[1] for r in running]
+    finally:
+        for r in running:
+            r.kill()
+    return [
+        subprocess.CompletedProcess(command, r.returncode, None, e)
+        for r, e in zip(running, errors, strict=True)
+    ]
+
+
+def results(folder: Path) -> list[dict[str, Any]]:
+    """What the ranks have written of a case."""
+    return [json.loads(file.read_text()) for file in sorted(folder.glob("rank-*.json"))]
 
 
 def mlp() -> nn.Module:
@@ -84,11 +113,6 @@ def one_case(case: str, rank: int, folder: Path) -> None:
         schedule={"record": 1} if case.startswith("fsdp") else {"record": 1, "half-batch": 5, "tangent-loss": 5},
     )  # fmt: skip
     out: dict[str, Any] = {}
-    if case == "fsdp":
-        try:
-            Monitor(model, v, preset="standard")
-        except InvalidInputError as error:
-            out["refused"] = str(error)
     try:
         with monitor:
             train(case, model, optimizer, monitor, rank, STEPS)
@@ -110,15 +134,17 @@ def one_case(case: str, rank: int, folder: Path) -> None:
     dist.barrier()
 
 
-def main() -> None:
+def run_cases(one: Callable[[str, int, Path], None]) -> None:
+    """All cases of the command line, one after the other, on this rank."""
     cases, rank, folder = sys.argv[1].split(","), int(sys.argv[2]), Path(sys.argv[3])
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=RANKS)
+    ranks = int(os.environ["WORLD_SIZE"])
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=ranks)
     for case in cases:
         (folder / case).mkdir(exist_ok=True)
-        one_case(case, rank, folder / case)
+        one(case, rank, folder / case)
     dist.destroy_process_group()
 
 
 if __name__ == "__main__":
-    main()
+    run_cases(one_case)

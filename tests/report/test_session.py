@@ -10,7 +10,7 @@ import proxyconvex as pc
 from proxyconvex.core.errors import InvalidInputError
 from proxyconvex.data import Dataset, default_preprocessing
 from proxyconvex.families.links import Link
-from proxyconvex.report.session import audit_folder, write_promise
+from proxyconvex.report.session import audit_folder, promise_folder, write_promise
 
 
 def planned(steps: int = 60, activation: object = "leaky-relu"):
@@ -80,3 +80,10 @@ def test_what_cannot_be_done_is_refused_before_anything_is_written(certified, tm
     with pytest.raises(InvalidInputError, match="a folder that can be created"):
         audit_folder(certified, tmp_path / "file")
     assert (tmp_path / "file").read_text() == ""
+
+
+def test_a_promise_alone_does_not_go_beside_the_outcome_of_another(certified, tmp_path):
+    assert promise_folder(tmp_path / "new").is_dir()
+    audit_folder(certified, tmp_path)
+    with pytest.raises(InvalidInputError, match=r"audit\.json"):
+        promise_folder(tmp_path)

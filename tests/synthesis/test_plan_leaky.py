@@ -172,6 +172,7 @@ def test_one_pass_promises_fresh_rows_and_looks_at_none():
     assert (g.theorem, g.mode, g.evidence) == ("T6e", "probability", Evidence.ASSUMED)
     assert g.probability == pytest.approx(0.9) and g.error_bound < 0.5
     assert made.method.steps == 400 and made.method.sampling == "one-pass"
+    assert "400 of the 1,000,000 steps" in " ".join(made.notes)
     assert not made.preprocessing.center and made.preprocessing.scale == "none"
     assert made.theorem_params["eta"] == leaky_relu_noise.ONE_PASS_ETA
     with pytest.raises(InvalidInputError, match="preprocessing"):
@@ -231,7 +232,8 @@ def test_recorded_proxies_add_up_to_the_promise():
         ({"steps": 2.5}, "steps"),
         ({"activation": "relu"}, "activation"),
         ({"one_pass": True, "method": "gd"}, "one_pass"),
-        ({"delta": 1.0}, "delta"),
+        ({"delta": 1.0, "one_pass": True}, "delta"),
+        ({"delta": 0.1}, "one-pass"),
         ({"width": 0}, "width"),
     ],
     ids=lambda value: value if isinstance(value, str) else "-".join(map(str, value)),

@@ -25,6 +25,8 @@ CHUNK_MEMORY = 2**25
 # Limits of `Engine.tabulate`: bytes of the table, and how much larger than its distance the comparator may be.
 TABLE_MEMORY = 2**28
 TABLE_RATIO = 1e3
+# Problems whose loops cannot become one function, because they call something outside it (Python, a library).
+_CALLS_OUT: set[type[Problem]] = set()
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ class Engine:
             return
         if v.size < kernels.LARGE:
             # Many runs at once share the cost of an operation already.
-            if not self.many and 8 * n * (d + ridge.CHAIN) <= TABLE_MEMORY:
+            if not self.many and 8 * n * (d + ridge.PAD) <= TABLE_MEMORY:
                 self.table = ridge.row_table(self.problem)
             return
         runs = initial.reshape(len(self.seeds) if self.many else 1, -1)
@@ -171,13 +173,32 @@ class Engine:
             measured = np.ones(self.chunk + 1, np.int64)
             measured[0] = len(at) and at[0] == start
             drawn = self._draw(start, count)
-            run = kernels.stochastic_many if self.many else kernels.stochastic_chunk
-            after, raw, full = run(
-                self.problem, w, drawn, eta, bounds, measured, np.array(len(cuts)), self.rule, self.table
+            given = (
+                self.problem,
+                w,
+                drawn,
+                eta,
+                bounds,
+                measured,
+                np.array(len(cuts)),
+                self.rule,
+                self.table,
             )
+            after, raw, full = kernels.stochastic_many(*given) if self.many else self._run(*given)
             return Flight(
                 start, count, w, after, raw, full, drawn, eta, at, np.searchsorted(cuts, at - start)
             )
+
+    def _run(self, *given: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+        kind = type(self.problem)
+        if kind not in _CALLS_OUT:
+            try:
+                return kernels.stochastic_chunk(*given, True)
+            except jax.errors.JaxRuntimeError:
+                if not isinstance(self.table, ridge.RowTable):
+                    raise
+                _CALLS_OUT.add(kind)
+        return kernels.stochastic_chunk(*given, False)
 
     def _draw(self, start: int, count: int) -> Int[np.ndarray, "..."]:
         drawn = np.zeros((len(self.seeds), self.chunk, self.samplers[0].method.batch_size), np.int64)

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 
 from ..families.base import Problem
 from . import ridge
-from .compilation import Compiled, small_products
+from .compilation import Compiled, one_function, small_products
 from .trace import COLUMNS
 
 FULL_COLUMNS = ("loss", "g", "h", "error", "slope")
@@ -204,6 +204,7 @@ def _stochastic(
     blocks: Array,
     rule: Rule,
     table: Table,
+    native: bool,
 ) -> tuple[Array, Array, Array]:
     shape, whole = w.shape, isinstance(table, ridge.RowTable)
     inside = not whole and proxy_uses_weights(problem, w, rows.shape[1])
@@ -219,16 +220,22 @@ def _stochastic(
             raw, row[None], (t, jnp.zeros_like(t))
         )
 
+    def steps(start: Array, stop: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        return lax.fori_loop(start, stop, step, carry)
+
+    if whole and native:
+        steps = one_function(steps)
+
     def block(j: Array, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         w, raw, full = carry
         # A loop of no or one turn: a pass over all data costs as much as many steps, so only where a record is due.
         full = lax.fori_loop(
             0, measured[j], lambda _, rows: _store(rows, _full_row(problem, restore(w)), j), full
         )
-        w, raw = lax.fori_loop(bounds[j], bounds[j + 1], step, (w, raw))
+        w, raw = steps(bounds[j], bounds[j + 1], (w, raw))
         return w, raw, full
 
-    columns = 3 if whole else (5 if inside else 3) + rows.shape[1]
+    columns = ridge.RAW if whole else (5 if inside else 3) + rows.shape[1]
     raw = jnp.zeros((eta.shape[0], columns))
     full = jnp.zeros((bounds.shape[0] - 1, len(FULL_COLUMNS)))
     start = ridge.pad(w, table) if whole else w
@@ -287,16 +294,17 @@ def stochastic_chunk(
     blocks: Int[Array, ""],
     rule: Rule,
     table: Table,
+    native: bool,
 ) -> tuple[Array, Float[Array, "c k"], Float[Array, "r 5"]]:
     """Steps of SGD in blocks: block j runs steps ``bounds[j] .. bounds[j+1]-1``.
 
     Before it all data are measured if ``measured[j]`` is 1 (0: not).
-    ``table`` is what `Engine.tabulate` found for single rows.
+    ``table`` is what `Engine.tabulate` found for single rows; with a `RowTable`, ``native`` asks for `one_function`.
 
     Returns:
         New weights; the raw numbers of every step, for `complete`; `FULL_COLUMNS` on all data before every measured block.
     """
-    return _stochastic(problem, w, rows, eta, bounds, measured, blocks, rule, table)
+    return _stochastic(problem, w, rows, eta, bounds, measured, blocks, rule, table, native)
 
 
 @small_products
@@ -313,7 +321,7 @@ def stochastic_many(
 ) -> tuple[Array, Float[Array, "s c k"], Float[Array, "s r 5"]]:
     """`stochastic_chunk` for many seeds at once (leading axis of ``w`` and ``rows``)."""
     return jax.vmap(
-        lambda w, rows: _stochastic(problem, w, rows, eta, bounds, measured, blocks, rule, table)
+        lambda w, rows: _stochastic(problem, w, rows, eta, bounds, measured, blocks, rule, table, False)
     )(w, rows)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,7 @@ class Recorder:
         self.online = np.empty((len(COLUMNS), method.steps if online else 0))
         # Running sums as unevaluated pairs high + low (Neumaier), shape (2, sums).
         self.total = np.zeros((2, len(SUMS)))
+        self._rows = np.empty((5, 0))
         self.filled = 0
         self.min_error = self.min_loss = self.min_slack = math.inf
         self.min_error_step = self.min_loss_step = self.min_slack_step = 0
@@ -56,6 +58,10 @@ class Recorder:
     def first_bad(c: Float[np.ndarray, "9 c"]) -> int | None:
         """Index of the first step with an overflow or a NaN (the proxies may be infinite), or None."""
         with np.errstate(all="ignore"):
+            finite = (LOSS, INNER, GRAD_SQ, DIST_SQ)
+            # One number tells for most chunks; it may overflow where no entry does.
+            if np.isfinite(sum(c[k].sum() for k in finite)):
+                return None
             good = np.isfinite(c[LOSS] + c[INNER] + c[GRAD_SQ] + c[DIST_SQ])
         return None if good.all() else int(np.argmin(good))
 
@@ -81,12 +87,13 @@ class Recorder:
         if not count:
             return False
         columns, offsets = np.ascontiguousarray(columns), at - start
+        before = self.max_dist_sq
         with np.errstate(all="ignore"):
             self._region(start, columns)
-            farthest = np.maximum(np.maximum.accumulate(columns[DIST_SQ]), self.max_dist_sq)
-            k = int(np.argmax(columns[DIST_SQ]))
-            if columns[DIST_SQ, k] > self.max_dist_sq:
-                self.max_dist_sq, self.max_dist_step = float(columns[DIST_SQ, k]), start + k
+            farthest = columns[DIST_SQ].max()
+            if farthest > self.max_dist_sq:
+                self.max_dist_sq = float(farthest)
+                self.max_dist_step = start + int(np.argmax(columns[DIST_SQ]))
             self._premises(start, columns)
             self._add(columns, offsets)
         k = slice(self.filled, self.filled + len(at))
@@ -96,25 +103,32 @@ class Recorder:
         self.filled += len(at)
         if self.online.size:
             self.online[:, start : start + count] = columns
-        if full is not None:
-            return self._least(at, full[: len(at), 3], full[: len(at), 0], farthest[offsets])
-        return self._least(start + np.arange(count), columns[ERROR], columns[LOSS], farthest)
+        error, loss = (
+            (columns[ERROR], columns[LOSS]) if full is None else (full[: len(at), 3], full[: len(at), 0])
+        )
+        steps = start + np.arange(count) if full is None else at
+        return self._least(
+            steps, error, loss, lambda i: max(before, columns[DIST_SQ, : steps[i] - start + 1].max())
+        )
 
     def _add(self, c: Float[np.ndarray, "9 c"], offsets: Int[np.ndarray, " r"]) -> None:
         """Add the steps to the running sums and store the sums before every recorded step."""
-        eta, weighted = c[ETA], c[ETA] * c[INNER]
-        terms = (
-            eta, weighted, eta**2 * c[GRAD_SQ], eta * c[G], eta * c[H], c[G], c[H], c[ERROR], np.abs(weighted),
-            c[LOSS], c[SLOPE],
-        )  # fmt: skip
+        weighted, squared, g, h, size = room = self._room(c)
+        for k, out in zip((INNER, GRAD_SQ, G, H), room, strict=False):
+            np.multiply(c[ETA], c[k], out=out)
+        np.multiply(c[ETA], squared, out=squared)
+        np.abs(weighted, out=size)
+        terms = (c[ETA], weighted, squared, g, h, c[G], c[H], c[ERROR], size, c[LOSS], c[SLOPE])
         # One pairwise sum per stretch between two records, then a short running sum over the stretches.
-        cuts = np.unique(np.append(offsets, 0))
-        stretches = np.stack([np.add.reduceat(term, cuts) for term in terms])
-        ends = np.cumsum(stretches.astype(np.longdouble), axis=1)
-        before = np.concatenate([np.zeros((len(SUMS), 1), np.longdouble), ends[:, :-1]], axis=1)
+        late = len(offsets) == 0 or offsets[0] > 0
+        cuts = np.concatenate([[0], offsets]) if late else offsets
+        stretches = np.stack([np.add.reduceat(term, cuts) for term in terms]).astype(np.longdouble)
+        ends = np.cumsum(stretches, axis=1)
+        before = np.zeros((len(SUMS), len(offsets)), np.longdouble)
+        before[:, 0 if late else 1 :] = ends[:, :-1]
         high, low = self.total
         k = slice(self.filled, self.filled + len(offsets))
-        self.prefix[:, k] = high[:, None] + (low[:, None] + before[:, np.searchsorted(cuts, offsets)])
+        self.prefix[:, k] = high[:, None] + (low[:, None] + before)
         part = ends[:, -1].astype(np.float64)
         new = high + part
         # Neumaier: what the addition lost, taken from the smaller of the two.
@@ -125,27 +139,40 @@ class Recorder:
         """Largest distance until the first ``t`` with ``sum_{s<t} (g_s - h_s) < 0``, exclusive."""
         if self.exit_step >= 0:
             return
-        before = self.total[:, SUMS.index("sum_g")] - self.total[:, SUMS.index("sum_h")]
-        negative = np.cumsum(c[G] - c[H]) + before.sum() < 0
-        last = len(negative) - 1
-        if negative.any():
-            last = int(np.argmax(negative))
-            self.exit_step = start + last + 1
+        before = (self.total[:, SUMS.index("sum_g")] - self.total[:, SUMS.index("sum_h")]).sum()
+        gained = np.subtract(c[G], c[H], out=self._room(c)[0])
+        last = len(gained) - 1
+        # Only where all losses together could bring the sum below zero is it followed step by step.
+        if not before + np.minimum(gained, 0.0, out=self._room(c)[1]).sum() > 0:
+            negative = np.cumsum(gained) + before < 0
+            if negative.any():
+                last = int(np.argmax(negative))
+                self.exit_step = start + last + 1
         self.max_dist_sq_until_exit = max(self.max_dist_sq_until_exit, float(c[DIST_SQ, : last + 1].max()))
 
     def _premises(self, start: int, c: Float[np.ndarray, "9 c"]) -> None:
         """Least slack of proxy convexity and largest gradient growth."""
-        slack = c[INNER] - c[G] + c[H]
-        slack = np.where(np.isnan(slack), np.inf, slack)
-        k = int(np.argmin(slack))
-        if slack[k] < self.min_slack:
+        slack, growth = self._room(c)[:2]
+        np.subtract(c[INNER], c[G], out=slack)
+        slack += c[H]
+        if np.fmin.reduce(slack) < self.min_slack:
+            k = int(np.nanargmin(slack))
             self.min_slack, self.min_slack_step = float(slack[k]), start + k
-        growth = np.sqrt(c[GRAD_SQ]) / c[SLOPE]
-        growth = np.where(c[GRAD_SQ] == 0, 0.0, growth)
-        self.max_growth = max(self.max_growth, float(growth.max()))
+        # Not a number where the gradient is zero and the slope too: no growth.
+        np.sqrt(c[GRAD_SQ], out=growth)
+        growth /= c[SLOPE]
+        self.max_growth = max(self.max_growth, float(np.fmax.reduce(growth)))
 
-    def _least(self, at: np.ndarray, error: np.ndarray, loss: np.ndarray, farthest: np.ndarray) -> bool:
-        """Update the minima with the iterates ``at``; ``farthest`` is the largest distance up to each."""
+    def _room(self, c: Float[np.ndarray, "9 c"]) -> Float[np.ndarray, "5 c"]:
+        """Rows to compute in. Fresh memory for every product would cost more than the product."""
+        if self._rows.shape[1] < c.shape[1]:
+            self._rows = np.empty((5, c.shape[1]))
+        return self._rows[:, : c.shape[1]]
+
+    def _least(
+        self, at: np.ndarray, error: np.ndarray, loss: np.ndarray, farthest: Callable[[int], float]
+    ) -> bool:
+        """Update the minima with the iterates ``at``; ``farthest(i)`` is the largest distance up to ``at[i]``."""
         if not len(at):
             return False
         k = int(np.argmin(loss))
@@ -155,7 +182,7 @@ class Recorder:
             return False
         before = np.minimum.accumulate(np.append(self.min_error, error))[:-1]
         better = np.flatnonzero(error < before)
-        self.improved += [(int(at[i]), float(error[i]), float(farthest[i])) for i in better]
+        self.improved += [(int(at[i]), float(error[i]), float(farthest(i))) for i in better]
         # A 0/1 error can go down n + 1 times at most; a real-valued one is thinned to bound the memory.
         if len(self.improved) > self.limit:
             self.improved = [*self.improved[: self.limit - 1], self.improved[-1]]

@@ -5,13 +5,13 @@ With ``a = <w, x>`` the gradient on a row is ``c x``, ``c = loss'(q(a), y) q'(a)
 loop over the weights. Both are taken from the weights themselves (no difference of large numbers, no recursion from step
 to step), so that T7 stays a check of the recorded run.
 
-Every operation in the loop costs a tenth of such a step or more. There are two here beside those of an unrecorded step: the
-sums come as one operation, and the three numbers are added up where they are stored. `columns` does the rest for a whole
-chunk at once.
+The loop is one native function (`compilation.one_function`) and stores a few numbers a step; `columns` does the rest for a
+whole chunk at once.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -23,10 +23,10 @@ from jaxtyping import Array, Float, Int
 from ..families.base import Problem
 from .compilation import Compiled
 
-# Terms of a partial sum: short enough for the compiler to write the additions out, which it does for no length but this
-# (measured: 12 to 32, and lengths that do not divide the weights, take 1.2 to 1.7 times as long a step).
-CHAIN = 16
-
+# Rows are filled up with zeros to a multiple of this, so that `sums` can add half onto half down to a few terms.
+PAD = 16
+# Numbers a step stores.
+RAW = 5
 
 _RESTATED = ("output", "proxy_at", "predict", "proxy", "loss_grad")
 
@@ -35,7 +35,7 @@ class RowTable(NamedTuple):
     """What the loop reads of the data.
 
     Attributes:
-        features: rows filled up with zeros to a multiple of `CHAIN`.
+        features: rows filled up with zeros to a multiple of `PAD`.
         norm_sq: ``||x_i||^2``.
         ahead: ``<v, x_i>``.
     """
@@ -47,7 +47,7 @@ class RowTable(NamedTuple):
 
 @Compiled
 def _row_table(x: Array, v: Array) -> RowTable:
-    padded = jnp.pad(x, ((0, 0), (0, -x.shape[1] % CHAIN)))
+    padded = jnp.pad(x, ((0, 0), (0, -x.shape[1] % PAD)))
     return RowTable(padded, jnp.sum(x * x, axis=1), x @ v.reshape(-1))
 
 
@@ -72,16 +72,20 @@ def pad(w: Array, table: RowTable) -> Float[Array, " k"]:
     return jnp.pad(w, (0, table.features.shape[1] - w.size))
 
 
-def partial_sums(w: Array, v: Array, x: Array) -> tuple[Array, Array, Array]:
-    """Partial sums of ``<w, x>``, ``<x, w - v>`` and ``||w - v||^2``, shape (lanes,) each, from one loop."""
-    r, zero = w - v, jnp.zeros((), w.dtype)
-    sums = lax.reduce(
-        tuple(p.reshape(CHAIN, -1) for p in (x * w, x * r, r * r)),
-        (zero, zero, zero),
-        lambda a, b: tuple(s + t for s, t in zip(a, b, strict=True)),
-        (0,),
-    )
-    return lax.optimization_barrier(tuple(sums))
+def sums(w: Array, v: Array, x: Array) -> tuple[Float[Array, ""], Float[Array, ""], Float[Array, ""]]:
+    """``<w, x>``, ``<x, w - v>`` and ``||w - v||^2``."""
+    r = w - v
+    return _sum(x * w), _sum(x * r), _sum(r * r)
+
+
+def _sum(p: Float[Array, " k"]) -> Float[Array, ""]:
+    """Sum of a vector, half onto half: vectors all the way down, and more accurate than one chain of additions."""
+    while p.size % 2 == 0 and p.size > 4:
+        p = lax.optimization_barrier(p[: p.size // 2] + p[p.size // 2 :])
+    terms = [p[k] for k in range(p.size)]
+    while len(terms) > 1:
+        terms = [functools.reduce(jnp.add, terms[k : k + 2]) for k in range(0, len(terms), 2)]
+    return terms[0]
 
 
 def output_and_pull(problem: Problem, a: Array, y: Array) -> tuple[Array, Array]:
@@ -108,21 +112,22 @@ def step(
 
     def measure(t: Array, w: Array) -> tuple[Array, Array]:
         i = row(t)
-        x = table.features.at[i].get(mode="promise_in_bounds")
-        y = problem.targets.at[i].get(mode="promise_in_bounds")
-        ahead, inner, far = partial_sums(w, v, x)
-        a = jnp.sum(ahead)
-        c = lax.optimization_barrier(output_and_pull(problem, a[None], y[None])[1])
-        return c * x, jnp.stack([jnp.sum(inner), jnp.sum(far), a])
+        x, y = _at(table.features, i), _at(problem.targets, i)
+        a, inner, far = sums(w, v, x)
+        q, c = lax.optimization_barrier(output_and_pull(problem, a[None], y[None]))
+        return c * x, jnp.stack([inner, far, a, q[0], c[0]])
 
     return measure
 
 
 def columns(
-    problem: Problem, table: RowTable, raw: Float[Array, "c 3"], rows: Int[Array, " c"]
+    problem: Problem, table: RowTable, raw: Float[Array, "c 5"], rows: Int[Array, " c"]
 ) -> tuple[Array, ...]:
     """Predictions, ``<grad, w - v>``, ``||grad||^2``, ``||w - v||^2`` and the proxies of every step, shape (c,) each."""
-    inner, far, a = raw[:, 0], raw[:, 1], raw[:, 2]
-    y = problem.targets[rows]
-    q, c = output_and_pull(problem, a, y)
-    return q, c * inner, c * c * table.norm_sq[rows], far, *problem.proxy_at(a, table.ahead[rows], q, y)
+    inner, far, a, q, c = (raw[:, k] for k in range(RAW))
+    proxies = problem.proxy_at(a, _at(table.ahead, rows), q, _at(problem.targets, rows))
+    return q, c * inner, c * c * _at(table.norm_sq, rows), far, *proxies
+
+
+def _at(a: Array, rows: Array) -> Array:
+    return a.at[rows].get(mode="promise_in_bounds")

@@ -16,7 +16,8 @@ from . import optax_adapter
 from .conditions import Watch
 from .ledger import Ledger
 from .log import Sink
-from .optax_adapter import ALL, NOTHING, Params, columns, dot, find_state, minus, new_rows
+from .optax_adapter import ALL, NOTHING, Params, changed, columns, dot, find_state, minus, new_rows
+from .passing import pass_over_all
 from .schedule import Thinned, WithNext
 
 EVERY = {"light": 50, "full": 1}
@@ -99,6 +100,8 @@ class JaxMonitor:
         self._first_counts: list[int] = []
         self._count, self._stride, self._steps_a_call = -1, 0, 1
         self._paced: Any = "not known"
+        # w_0 and the comparators while the state does not carry them.
+        self._aside: tuple[Params, tuple[Params, ...]] | None = None
         self._extra: dict[int, dict[str, Any]] = {}
 
     @property
@@ -120,8 +123,8 @@ class JaxMonitor:
         """Call it after every step, and give what it returns to the next one: ``state = monitor.after_step(state)``.
 
         It flushes whenever half of the buffer is new; otherwise it does not touch the device (but for the first three calls, which read the count of
-        steps). The state that it returns has the same arrays. By its structure a jitted step is compiled twice: once for steps that may look, and once for
-        the others, which then cost next to nothing more than without a monitor (see `optax_adapter.WatchState.pace`). Where the returned state is not used, or
+        steps). By the structure of the state that it returns a jitted step is compiled twice: once for steps that may look, and once for
+        the others, which then cost next to nothing more than without a monitor (see `optax_adapter.WatchState.pace`); these do not carry the comparators. Where the returned state is not used, or
         calls are not single steps (`jax.lax.scan`, gradient accumulation in Optax), each step decides by itself: the same numbers, more slowly.
         """
         if len(self._first_counts) < 3:
@@ -141,11 +144,24 @@ class JaxMonitor:
         if pace == self._paced:
             return state
         self._paced = pace
-        return optax_adapter.paced(state, pace)
+        return changed(state, self._with if pace is None else self._without)
 
     def for_checkpoint(self, state: Any) -> Any:
-        """The state with the structure that ``optimizer.init`` gives it (`after_step` changes it, not the arrays)."""
-        return optax_adapter.paced(state, None)
+        """The state with the structure that ``optimizer.init`` gives it and with the comparators; save this one, not what `after_step` returns."""
+        return changed(state, self._with)
+
+    def _without(self, watch: optax_adapter.WatchState) -> optax_adapter.WatchState:
+        """For steps that do not look: the comparators are kept here."""
+        if watch.points:
+            self._aside = watch.start, watch.points
+        return watch._replace(start=None, points=(), pace=())
+
+    def _with(self, watch: optax_adapter.WatchState) -> optax_adapter.WatchState:
+        """For steps that may look."""
+        start, points = (watch.start, watch.points) if watch.points or self._aside is None else self._aside
+        if not points:
+            raise InvalidInputError("state", "one without its comparators", optax_adapter.WITH_COMPARATORS)
+        return watch._replace(start=start, points=points, pace=None)
 
     def record(self, step: int, **values: Any) -> None:
         """Further values of a step that has not been flushed yet, such as ``tangent_loss={"init": ...}`` or split gradients."""
@@ -156,10 +172,31 @@ class JaxMonitor:
         self._unflushed = 0
         watch = find_state(state)
         if self._ledger is None:
-            self._open(watch)
+            self._open(self._with(watch))
         names = columns(tuple(self.points), self.values)
-        for row in new_rows(watch, self.ledger.last_step + 1):
-            self._observe(dict(zip(names, row.tolist(), strict=True)))
+        first, rows = new_rows(watch, self.ledger.last_step + 1)
+        start = 0
+        for stop in [*self._rich(first, rows, names), len(rows)]:
+            if start < stop:
+                etas, losses = (rows[start:stop, names.index(k)].tolist() for k in ("eta", "value"))
+                pass_over_all(self.ledger, first + start, *map(_known, (etas, losses)), self.gradient)
+            if stop < len(rows):
+                self._observe(first + stop, dict(zip(names, rows[stop].tolist(), strict=True)))
+            start = stop + 1
+
+    def _rich(self, first: int, rows: np.ndarray, names: tuple[str, ...]) -> list[int]:
+        """Rows, the first of which is that of step ``first``, with more than loss and step size known or to be recorded."""
+        rich = rows[:, names.index("look")] != NOTHING
+        if self.values:
+            rich |= ~np.isnan(rows[:, -len(self.values) :]).all(axis=1)
+        wants, extra = self.ledger.wants, self._extra
+        # What the ledger's schedules ask for, they ask for at multiples of `every`; the whole objective's gradients at every step.
+        k = 1 if self._meta["full_batch"] else self.every
+        return [
+            i
+            for i, r in enumerate(rich.tolist())
+            if r or first + i in extra or ((first + i) % k == 0 and wants(first + i))
+        ]
 
     def _open(self, watch: optax_adapter.WatchState) -> None:
         sizes = [float(jnp.sqrt(dot(v, v))) for v in watch.points]
@@ -181,13 +218,10 @@ class JaxMonitor:
             self._ledger.load_state_dict(self._saved)
         self._ledger.form = "update"  # whichever step is the first to be looked at
 
-    def _observe(self, row: dict[str, float]) -> None:
-        step, look = int(row["step"]), row["look"]
-        eta, loss = (None if math.isnan(row[k]) else row[k] for k in ("eta", "value"))
+    def _observe(self, step: int, row: dict[str, float]) -> None:
+        look = row["look"]
+        eta, loss = _known([row["eta"], row["value"]])
         extra = _named({v: row[f"value:{v}"] for v in self.values}) | self._extra.pop(step, {})
-        if look == NOTHING and not extra and not self.ledger.wants(step):
-            self.ledger.pass_over(step, eta, loss, self.gradient, None)
-            return
         scalars = ("grad_sq", "dist0_sq", "update_sq", "update_grad")
         dots: dict[str, Any] = {k: row[k] for k in scalars if not math.isnan(row[k])}
         if look != NOTHING:
@@ -205,7 +239,7 @@ class JaxMonitor:
         if params is None:
             self.ledger.close(reason=reason)
             return
-        watch = find_state(state)
+        watch = self._with(find_state(state))
         far = [minus(params, v) for v in watch.points]
         first = next(
             (v for c, v in zip(self.points, watch.points, strict=True) if self.points[c] is None), watch.start
@@ -225,6 +259,11 @@ class JaxMonitor:
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Continue a monitored run: pass it before the first flush, with the optimiser state of the same step."""
         self._saved = saved
+
+
+def _known(values: list[float]) -> list[float | None]:
+    """None for what was not recorded."""
+    return [None if math.isnan(x) else x for x in values]
 
 
 def _named(values: Mapping[str, float]) -> dict[str, Any]:

@@ -5,8 +5,8 @@ against a comparator is done every few steps inside `jax.lax.switch`, branches t
 
 A branch that *may* read the parameters makes every step pay for it: donated parameters are copied, because the new ones are written over
 what the branch might read, and the updates are written out instead of being added on the fly. So the state says, by its structure, whether the
-next step may look (`WatchState.pace`): a step compiled for a state that says no has no branch at all. `JaxMonitor.after_step` sets it, from a
-count kept on the host. What is recorded does not depend on it being set: left alone, each step decides by itself.
+next step may look (`WatchState.pace`): a step compiled for a state that says no has no branch at all, and is not handed the comparators: each array that a
+step is given and returns costs time. `JaxMonitor.after_step` sets it, from a count kept on the host, and keeps the comparators meanwhile. What is recorded does not depend on it being set: left alone, each step decides by itself.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ Params = Any
 # What a step looked at, column "look": nothing that reads the parameters, all of it, or only the distances.
 NOTHING, ALL, DISTANCES = 0, 1, 2
 FIXED = ("step", "value", "eta", "look", "grad_sq", "update_sq", "update_grad", "dist0_sq")
+WITH_COMPARATORS = "what optimizer.init, monitor.after_step or monitor.for_checkpoint returned"
+# Entries that are added one after the other.
+BLOCK = 128
 PER_COMPARATOR = ("grad_w_minus_v", "dist_sq", "update_dot")
 
 
@@ -36,7 +39,7 @@ class WatchState(NamedTuple):
         count: steps so far, int32.
         rows: ring buffer of scalars, shape (buffer, columns), float32 (float64 with x64).
         start: ``w_0``, or None where it is one of the comparators.
-        points: the comparators, in the order of their names.
+        points: the comparators, in the order of their names; none for a step that does not look.
         pace: None where the step decides by ``count`` whether it looks; ``()`` where it does not look. Neither has leaves, but they are different
             structures, so that ``jax.jit`` compiles a step for each.
     """
@@ -53,6 +56,27 @@ def dot(a: Params, b: Params) -> jax.Array:
     """``<a, b>`` over two pytrees, summed at least in float32."""
     pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
     return sum((jnp.sum(_wide(x) * _wide(y)) for x, y in pairs), jnp.zeros((), _row_type()))
+
+
+def _totals(products: Sequence[jax.Array]) -> list[jax.Array]:
+    """The sums of arrays of one shape, in one pass over the memory they are computed from; in blocks, so that rounding does not add up."""
+    flat = [x.reshape(-1) for x in products]
+    whole = flat[0].size // BLOCK * BLOCK
+    out = [jnp.zeros((), x.dtype) for x in flat]
+    if whole:
+        blocks = _reduced([x[:whole].reshape(-1, BLOCK) for x in flat], 1)
+        out = [jnp.sum(x) for x in blocks]
+    if whole < flat[0].size:
+        out = [a + b for a, b in zip(out, _reduced([x[whole:] for x in flat], 0), strict=True)]
+    return out
+
+
+def _reduced(values: list[jax.Array], axis: int) -> Sequence[jax.Array]:
+    """Their sums over an axis by one loop."""
+    zeros = tuple(jnp.zeros((), x.dtype) for x in values)
+    return jax.lax.reduce(
+        tuple(values), zeros, lambda a, b: tuple(x + y for x, y in zip(a, b, strict=True)), (axis,)
+    )
 
 
 def _wide(x: jax.Array) -> jax.Array:
@@ -148,6 +172,8 @@ def watching(
         updates, after = inner.update(grads, state.inner, params, **extra)
         look, seen = jnp.int32(NOTHING), _nothing(len(names))
         if state.pace is None:
+            if not state.points:
+                raise InvalidInputError("state", "one without its comparators", WITH_COMPARATORS)
             # The look reads the updates and not the optimiser's state, which would be copied at each step if it were donated and read here.
             look = what_is_due(state.count, every)
             seen = _look(look, state, every, grads, updates, params, at_start)
@@ -213,17 +239,20 @@ def _look(
 
 def _dots(grads: Params, updates: Params, params: Params, state: WatchState, at_start: int) -> jax.Array:
     """The scalars that read the parameters, in the order of `columns`, shape (4 + 3 comparators,)."""
-    u = jax.tree.map(lambda x: -x, updates)
-    parts, pairs = [dot(grads, grads), dot(u, u), dot(grads, u)], []
-    for v in state.points:
-        far = minus(params, v)
-        pairs += [dot(grads, far), dot(far, far), dot(u, far)]
-    if state.start is None:
-        parts.append(pairs[3 * at_start + 1])
-    else:
-        far = minus(params, state.start)
-        parts.append(dot(far, far))
-    return jnp.stack([p.astype(_row_type()) for p in (*parts, *pairs)])
+    count = len(state.points)
+    others = state.points if state.start is None else (*state.points, state.start)
+    total = jnp.zeros((4 + 3 * count,), _row_type())
+    for g, u, w, *vs in zip(*map(jax.tree.leaves, (grads, updates, params, *others)), strict=True):
+        g, u = _wide(g), -_wide(u)
+        far = [_wide(w) - _wide(v) for v in vs]
+        products = [g * g, u * u, g * u]
+        for x in far[:count]:
+            products += [g * x, x * x, u * x]
+        products += [x * x for x in far[count:]]
+        sums = [x.astype(_row_type()) for x in _totals(products)]
+        dist0 = sums[4 + 3 * at_start] if state.start is None else sums[-1]
+        total = total + jnp.stack([*sums[:3], dist0, *sums[3 : 3 + 3 * count]])
+    return total
 
 
 def _vector(scalars: Sequence[Any]) -> jax.Array:
@@ -257,17 +286,17 @@ def find_state(state: Any) -> WatchState:
     return found[0]
 
 
-def paced(state: Any, pace: tuple[()] | None) -> Any:
-    """The same optimiser state, with this `WatchState.pace`; no array is touched."""
+def changed(state: Any, change: Callable[[WatchState], WatchState]) -> Any:
+    """The same optimiser state with another watching state in it; no array is touched."""
     if isinstance(state, WatchState):
-        return state._replace(pace=pace)
+        return change(state)
     is_watch = lambda s: isinstance(s, WatchState)  # noqa: E731
-    return jax.tree.map(lambda s: s._replace(pace=pace) if is_watch(s) else s, state, is_leaf=is_watch)
+    return jax.tree.map(lambda s: change(s) if is_watch(s) else s, state, is_leaf=is_watch)
 
 
-def new_rows(state: WatchState, since: int) -> np.ndarray:
-    """The rows recorded from step ``since`` on that the buffer still holds, oldest first, shape (k, columns)."""
+def new_rows(state: WatchState, since: int) -> tuple[int, np.ndarray]:
+    """The rows recorded from step ``since`` on that the buffer still holds, shape (k, columns), and the step of the first."""
     count = int(state.count)
-    rows = np.asarray(state.rows, float)
+    rows = np.asarray(state.rows)
     first = max(since, count - rows.shape[0])
-    return rows[np.arange(first, count) % rows.shape[0]]
+    return first, rows[np.arange(first, count) % rows.shape[0]].astype(float)

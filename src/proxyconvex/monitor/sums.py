@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import final
 
 
@@ -27,6 +28,15 @@ class RunningSum:
         else:
             self.correction += (x - new) + total
         self.total = new
+
+    def add_all(self, terms: Iterable[float]) -> None:
+        """Add terms one after the other: bit for bit what `add` gives."""
+        total, correction = self.total, self.correction
+        for x in terms:
+            new = total + x
+            correction += (total - new) + x if abs(total) >= abs(x) else (x - new) + total
+            total = new
+        self.total, self.correction = total, correction
 
     @property
     def value(self) -> float:

@@ -91,9 +91,9 @@ class Track:
         self.pending = (dot, square, drop)
         self.inner.add(eta_inner)
 
-    def skip(self, step: int) -> None:
-        """The step from ``w_step`` is not measured: the stretch of measured steps ends, at the latest here."""
-        self.unmeasured += 1
+    def skip(self, step: int, steps: int = 1) -> None:
+        """The step from ``w_step``, or so many from there on, is not measured: the stretch of measured steps ends, at the latest here."""
+        self.unmeasured += steps
         if not math.isfinite(self.stretch_sq):
             return
         dropped, ends = self.stretch_sq - self.last_sq, 0.0

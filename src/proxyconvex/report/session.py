@@ -51,6 +51,21 @@ def output_folder(folder: str | Path) -> Path:
     return path
 
 
+def promise_folder(folder: str | Path) -> Path:
+    """`output_folder` for a promise alone.
+
+    Raises:
+        InvalidInputError: also if the folder holds the outcome of a run, which would then lie beside another promise.
+    """
+    path = output_folder(folder)
+    if (path / "audit.json").exists():
+        raise InvalidInputError(
+            "out", str(folder), "a folder without the outcome of a run",
+            "Choose another one: audit.json there belongs to the promise beside it.",
+        )  # fmt: skip
+    return path
+
+
 def audit_folder(
     plan: Plan,
     folder: str | Path,

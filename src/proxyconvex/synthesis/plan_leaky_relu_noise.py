@@ -39,6 +39,8 @@ from .promise import certified_plan
 KAPPA_LOSS = 1e-3
 KAPPA_CAP = 2.0**60
 METHODS = ("sgd", "normalised-gd", "gd")
+# Failure probability of the one-pass promise.
+DELTA = 0.05
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Task:
     targets: Float[np.ndarray, " n"]
     initial: Float[np.ndarray, "m d"]
     steps: int
-    delta: float = 0.05
+    delta: float = DELTA
 
     @property
     def rows(self) -> Rows:
@@ -252,14 +254,18 @@ def best_preprocessing(dataset: Dataset, slope: float, steps: int, one_pass: boo
     return scaled_and_biased(dataset, worth)
 
 
-def _check(dataset: Dataset, method: str, steps: int, one_pass: bool, delta: float, activation: str) -> None:
+def _check(method: str, steps: int, one_pass: bool, delta: float | None, activation: str) -> None:
     if method not in METHODS:
         raise InvalidInputError("method", method, ", ".join(METHODS))
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise InvalidInputError("steps", steps, "a whole number >= 1", "Pass e.g. --steps 1000000.")
     if one_pass and method != "sgd":
         raise InvalidInputError("one_pass", one_pass, "False unless method='sgd'", "Use --method sgd.")
-    if not (isinstance(delta, float) and 0 < delta < 1):
+    if delta is not None and not one_pass:
+        raise InvalidInputError(
+            "delta", delta, "nothing without one_pass=True", "Add --one-pass, or leave --delta out: this promise cannot fail by chance."
+        )  # fmt: skip
+    if delta is not None and not (isinstance(delta, float) and 0 < delta < 1):
         raise InvalidInputError("delta", delta, "a number in (0, 1)", "Use e.g. 0.05.")
     if activation not in ("leaky-relu", "smooth-leaky"):
         raise InvalidInputError("activation", activation, "leaky-relu or smooth-leaky")
@@ -300,7 +306,7 @@ def plan_leaky_relu_noise(
     method: str = "sgd",
     steps: int = 1_000_000,
     one_pass: bool = False,
-    delta: float = 0.05,
+    delta: float | None = None,
     init_scale: float = 0.1,
     seed: int = 0,
     preprocessing: Preprocessing | None = None,
@@ -318,7 +324,7 @@ def plan_leaky_relu_noise(
         steps: number of steps T. Normalised descent takes only as many of them as its promise needs; one pass at
             most one per row.
         one_pass: use every row at most once and promise the error on fresh rows (rows assumed i.i.d.).
-        delta: failure probability of the one-pass promise.
+        delta: failure probability of the one-pass promise, in (0, 1); None for `DELTA`.
         init_scale: standard deviation of the initial weights, ``> 0``.
         seed: of the initial weights and of the sampling.
         preprocessing: by default a few standard ones are compared and the one with the least promise is kept.
@@ -331,7 +337,7 @@ def plan_leaky_relu_noise(
         InvalidInputError: for an argument out of range or data that cannot be used.
     """
     del progress
-    _check(dataset, method, steps, one_pass, delta, activation)
+    _check(method, steps, one_pass, delta, activation)
     family = LeakyReluNoise(width, Activation(activation, slope, beta), init_scale, seed)
     if preprocessing is None:
         preprocessing = best_preprocessing(dataset, slope, steps, one_pass)
@@ -339,7 +345,7 @@ def plan_leaky_relu_noise(
         _check_no_statistics(preprocessing, dataset)
     features = preprocessing.apply(dataset.raw)
     initial = family.initial(features.shape[1])
-    task = Task(family, features, dataset.targets, initial, steps, delta)
+    task = Task(family, features, dataset.targets, initial, steps, DELTA if delta is None else delta)
     chosen, others = _promise(task, method, one_pass)
     return certified_plan(
         dataset=dataset,
@@ -374,4 +380,8 @@ def _notes(chosen: Candidate, steps: int) -> tuple[str, ...]:
         )
     if chosen.theorem == "T6e":
         notes.append("Preprocessing, step size and u0 are constants chosen without looking at the rows.")
+        if chosen.method.steps < steps:
+            notes.append(
+                f"One pass takes one step per row: {chosen.method.steps:,} of the {steps:,} steps allowed."
+            )
     return tuple(notes)

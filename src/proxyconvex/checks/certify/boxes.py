@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
 from ...core.expressions import Expression
 from ..intervals.arrays import Own
 from .curvature import Curved
+from .lattice import Boxes, largest, selected
 from .program import Gradient, Program, _Run
+from .quick import Quick
 from .ways import Way
 
 Array = np.ndarray
+Chunks = list[tuple[Any, ...]]
+"""Arguments of `examine`: boxes, and scores where they are known."""
 
 NATURAL, CENTRED, FORM, FORM_CENTRED, CURVED, OUTSIDE = 8, 9, 10, 11, 12, 13
 TESTS = {
@@ -26,7 +32,10 @@ TESTS = {
 }
 
 
+OPEN = 255
 CHUNK = 4096
+MANY = 512
+"""In chunks of at least so many boxes the code of `quick` is worth writing."""
 WORK = 2**21
 """Most evaluations of nodes in one chunk, which is what lies between two looks at the clock."""
 
@@ -45,14 +54,33 @@ class Task:
         form: requirements that make the slack >= 0, or None.
         curved: the test by second derivatives, or None.
         domain: what is >= 0 in the region, or None if the region is the box.
-        widths: of the ranges.
+        lo: lower ends of the ranges, shape (1, d).
+        hi: upper ends.
     """
 
     slack: Program | None
     form: Program | None
     curved: Curved | None
     domain: Program | None
-    widths: Array
+    lo: Array
+    hi: Array
+
+    @property
+    def plain(self) -> Program | None:
+        """What closes a box where it is >= 0 by its natural extension; with a form, the slack itself is tried later."""
+        return self.slack if self.form is None else self.form
+
+    @property
+    def widths(self) -> Array:
+        """Of the ranges."""
+        return (self.hi - self.lo)[0]
+
+    @functools.cached_property
+    def quick(self) -> Quick | None:
+        """Fast lower bounds of `plain`; in one coordinate every box is another interval, and nothing is saved."""
+        if self.plain is None or self.lo.size < 2:
+            return None
+        return Quick(self.plain, self.lo, self.hi)
 
     @property
     def rows(self) -> int:
@@ -68,7 +96,8 @@ class Task:
         slack: Expression,
         way: Way,
         names: list[str],
-        widths: Array,
+        lo: Array,
+        hi: Array,
         arithmetic: Own,
         domain: tuple[Expression, ...] = (),
         smoothness: Fraction | None = None,
@@ -76,11 +105,11 @@ class Task:
         """The task for an expression and one way to prove it; with ``smoothness`` the expression is f."""
         outside = Program(domain, names, arithmetic) if domain else None
         if smoothness is not None:
-            return cls(None, None, Curved.make(slack, None, names, arithmetic, smoothness), outside, widths)
+            return cls(None, None, Curved.make(slack, None, names, arithmetic, smoothness), outside, lo, hi)
         required = way.requirements
         form = None if required is None else Program(required, names, arithmetic)
         curved = None if way.segment is None else Curved.make(slack, way.segment, names, arithmetic)
-        return cls(Program([slack], names, arithmetic), form, curved, outside, widths)
+        return cls(Program([slack], names, arithmetic), form, curved, outside, lo, hi)
 
 
 @dataclass
@@ -90,85 +119,155 @@ class Outcome:
     Attributes:
         codes: one byte a box: the test that closed it, or the coordinate to split.
         lower: the lowest bound that failed on each open box: on the slack, or on a requirement of the form.
-        centres: upper bound on the slack at the centre of open boxes (NaN where it was not computed): negative refutes.
-        score: how much each coordinate matters, for splitting.
+        score: how much each coordinate matters for each open box, for splitting; shape (d, open boxes).
+        refuted: where a centre was met at which the slack is certainly negative: an upper bound there and the point.
     """
 
     codes: Array
     lower: Array
-    centres: Array
     score: Array
+    refuted: tuple[float, Array] | None = None
 
 
-def examine(task: Task, lo: Array, hi: Array, score: Array | None = None) -> Outcome:
+def examine(task: Task, boxes: Boxes, score: Array | None = None) -> Outcome:
     """Apply the tests to boxes, the cheapest first.
 
     Args:
         task: what is to be shown.
-        lo: lower corners.
-        hi: upper corners.
+        boxes: where.
         score: how much each coordinate matters, where that is known from the boxes these come from: only plain enclosures are
             then evaluated, and open boxes are split by this score.
     """
-    n = len(lo)
-    codes = np.full(n, 255, np.uint8)
-    lower = np.full(n, -np.inf)
-    out = Outcome(codes, lower, np.full(n, np.nan), np.zeros(lo.shape, np.float32))
+    quick = task.quick if len(boxes) >= MANY else None
+    codes = np.full(len(boxes), NATURAL if task.form is None else FORM, np.uint8)
+    left = _Left(boxes, np.full(len(boxes), -np.inf))
     if task.domain is not None:
-        for _, high in task.domain.values(lo, hi):
-            codes[high < 0] = OUTSIDE
-    open_ = np.flatnonzero(codes == 255)
-    if task.form is not None and open_.size:
-        good = np.ones(open_.size, bool)
-        for low, _ in task.form.values(lo[open_], hi[open_]):
-            good &= low >= 0
-        codes[open_[good]] = FORM
-        open_ = open_[~good]
-    known = None
-    if open_.size and task.form is None and task.slack is not None:
-        # With a quadratic form the plain extension is tried together with the mean-value form below.
-        known = task.slack.run(lo[open_], hi[open_])
-        low = known.value[task.slack.outputs[0]][0]
-        lower[open_] = np.where(np.isnan(low), -np.inf, low)
-        fails = np.flatnonzero(~(low >= 0))
-        codes[open_[low >= 0]] = NATURAL
-        known, open_ = (
-            (known if fails.size == open_.size else known.part(fails)) if score is None else None,
-            open_[fails],
-        )
+        outside = np.zeros(len(boxes), bool)
+        for _, high in task.domain.values(boxes.lo, boxes.hi):
+            outside |= high < 0
+        codes[outside] = OUTSIDE
+        left = left.keep(~outside)
+    if task.plain is not None and len(left.boxes):
+        left = _natural(task.plain, left, quick)
     if score is not None:
-        out.score = score
-        codes[open_] = largest(score[open_])
-        return out
-    if open_.size and task.curved is not None:
-        good, least = task.curved.closes(lo[open_], hi[open_])
-        if task.slack is None:
-            lower[open_] = least
-        codes[open_[good]] = CURVED
-        known, open_ = None if known is None else known.part(np.flatnonzero(~good)), open_[~good]
-    if open_.size:
-        if task.slack is None:
-            _widest(task, lo, hi, open_, out)
-        else:
-            _closer(task, lo[open_], hi[open_], open_, out, known)
-    return out
+        score = score if left.rows is None else selected(score, left.rows)
+        left.write(codes, largest(score))
+        return Outcome(codes, left.lower, score)
+    if len(left.boxes) and task.curved is not None:
+        good, least = task.curved.closes(left.boxes.lo, left.boxes.hi)
+        left.write(codes, np.full(len(good), CURVED, np.uint8))
+        left = left.keep(~good, lower=least if task.slack is None else None)
+    if not len(left.boxes):
+        return Outcome(codes, np.zeros(0), np.zeros((len(boxes.ids), 0), np.float32))
+    if task.slack is None:
+        found = _widest(task, left)
+    elif task.form is None and left.known is None and quick is not None and quick.centred is not None:
+        found = _centred(task, quick, left)
+    else:
+        found = _closer(task, left)
+    left.write(codes, found.codes)
+    still = found.codes < NATURAL
+    if still.all():
+        found.codes = codes
+        return found
+    rows = np.flatnonzero(still)
+    return Outcome(codes, selected(found.lower, rows), selected(found.score, rows), found.refuted)
 
 
-def _widest(task: Task, lo: Array, hi: Array, open_: Array, out: Outcome) -> None:
+def examine_all(task: Task, chunks: Chunks) -> list[Outcome]:
+    """The outcomes of several chunks."""
+    return [examine(task, *chunk) for chunk in chunks]
+
+
+@dataclass
+class _Left:
+    """The boxes of a chunk that no test has closed so far.
+
+    Attributes:
+        boxes: these boxes.
+        lower: a lower bound on each.
+        rows: their places in the chunk; None for all of it.
+        known: the enclosures of all nodes on them, where they are kept.
+    """
+
+    boxes: Boxes
+    lower: Array
+    rows: Array | None = None
+    known: _Run | None = None
+
+    def keep(self, good: Array, lower: Array | None = None) -> _Left:
+        """Some of them, perhaps with other bounds."""
+        lower = self.lower if lower is None else lower
+        if good.all():
+            return _Left(self.boxes, lower, self.rows, self.known)
+        rows = np.flatnonzero(good)
+        return _Left(
+            self.boxes.part(rows),
+            selected(lower, rows),
+            rows if self.rows is None else self.rows[rows],
+            None if self.known is None else self.known.part(rows),
+        )
+
+    def write(self, codes: Array, found: Array) -> None:
+        """Codes of these boxes, to their places."""
+        codes[slice(None) if self.rows is None else self.rows] = found
+
+
+def _natural(program: Program, left: _Left, quick: Quick | None) -> _Left:
+    """Drop the boxes on which all outputs are >= 0 by their natural extensions."""
+    boxes = left.boxes
+    if quick is not None and quick.natural is not None:
+        bounds = quick.lower(boxes)
+        low, rows = bounds.low, bounds.undecided()
+        if 2 * rows.size < len(boxes):
+            if rows.size:
+                part, low = boxes.part(rows), low.copy()
+                ends = [low for low, _ in program.values(part.lo, part.hi)]
+                low[rows] = np.fmax(low[rows], functools.reduce(np.minimum, ends))
+            return left.keep(~(low >= 0), np.fmax(low, -np.inf))
+    # Where most bounds are that close to zero, the fast ones below would be as well.
+    left.known = program.run(boxes.lo, boxes.hi)
+    low = functools.reduce(np.minimum, (left.known.value[e][0] for e in program.outputs))
+    return left.keep(~(low >= 0), np.fmax(low, -np.inf))
+
+
+def _centred(task: Task, quick: Quick, left: _Left) -> Outcome:
+    """The mean-value form of the slack, and the coordinates to split where it fails."""
+    assert task.slack is not None
+    slack = task.slack
+    bounds, centres, score = quick.mean_value(left.boxes)
+    low, rows = bounds.low, bounds.undecided()
+    if rows.size:
+        part, low = left.boxes.part(rows), low.copy()
+        low[rows] = np.fmax(low[rows], slack.centred(part.lo, part.hi)[0][0])
+    codes = largest(score)
+    idle = np.flatnonzero(~(score.max(axis=0) > 0))
+    if idle.size:  # no gradient mentions a coordinate: split the widest
+        part = left.boxes.part(idle)
+        codes[idle] = largest(((part.hi - part.lo) / task.widths).T)
+    codes[low >= 0] = CENTRED
+    return Outcome(codes, np.fmax(low, left.lower), score, _refuted(task, left.boxes, centres))
+
+
+def _widest(task: Task, left: _Left) -> Outcome:
     """Split the widest coordinate that the function depends on."""
     assert task.curved is not None
     used = {n.args[0] for n in task.curved.residual.order if n.op == "var"}
     counts = np.array([name in used for name in task.curved.residual.index], float)
-    out.score[open_] = (hi[open_] - lo[open_]) / task.widths * np.maximum(counts, 1e-12)
-    out.codes[open_] = largest(out.score[open_])
+    score = (left.boxes.hi - left.boxes.lo) / task.widths * np.maximum(counts, 1e-12)
+    score = np.ascontiguousarray(score.T, np.float32)
+    return Outcome(largest(score), left.lower, score)
 
 
-def _closer(task: Task, lo: Array, hi: Array, open_: Array, out: Outcome, known: _Run | None) -> None:
+def _closer(task: Task, left: _Left) -> Outcome:
     """The tests with gradients, and the coordinates to split where they fail."""
     assert task.slack is not None
+    lo, hi = left.boxes.lo, left.boxes.hi
+    codes, lower = np.full(len(lo), OPEN, np.uint8), left.lower.copy()
+    centres = np.full(len(lo), np.nan)
     score, todo = np.zeros_like(lo), np.ones(len(lo), bool)
     if task.form is not None:
-        below, at, slopes = task.form.centred(lo, hi)
+        below, at, slopes = task.form.centred(lo, hi, left.known)
         good, refuted = np.ones(len(lo), bool), np.zeros(len(lo), bool)
         worst = np.full(len(lo), np.inf)
         for low, middle, slope in zip(below, at, slopes, strict=True):
@@ -177,34 +276,44 @@ def _closer(task: Task, lo: Array, hi: Array, open_: Array, out: Outcome, known:
             refuted |= middle[1] < 0
             worst = np.minimum(worst, np.where(np.isnan(low), -np.inf, low))
             score += np.where(fails[:, None], _smear(slope, lo, hi, task.widths), 0.0)
-        out.codes[open_[good]] = FORM_CENTRED
-        out.lower[open_] = np.where(good, 0.0, worst)
+        codes[good] = FORM_CENTRED
+        lower = np.where(good, 0.0, worst)
         # Where the form is certainly not semi-definite only the slack itself can close the box, or refute the condition.
         todo = ~good & (refuted | ~(score.max(axis=1) > 0))
     rest = np.flatnonzero(todo)
     if rest.size:
-        left = open_[rest]
+        known = left.known if task.form is None else None
         below, at, slopes = task.slack.centred(lo[rest], hi[rest], known)
         low = np.where(np.isnan(below[0]), -np.inf, below[0])
-        out.lower[left], out.centres[left] = low, _inside(task, lo[rest], hi[rest], at[0][1])
-        out.codes[left[low >= 0]] = CENTRED
+        lower[rest], centres[rest] = low, at[0][1]
+        codes[rest[low >= 0]] = CENTRED
         score[rest] = _smear(slopes[0], lo[rest], hi[rest], task.widths)
-    still = out.codes[open_] == 255
+    still = codes == OPEN
     # A coordinate that no gradient mentions is not worth splitting, unless nothing is.
     with np.errstate(over="ignore"):  # scores are kept in single precision
-        out.score[open_] = np.where(hi > lo, score + 1e-12 * (hi - lo) / task.widths, 0.0)
-    out.codes[open_[still]] = largest(out.score[open_[still]])
+        score = np.where(hi > lo, score + 1e-12 * (hi - lo) / task.widths, 0.0)
+        score = np.ascontiguousarray(score.T, np.float32)
+    codes[still] = largest(score)[still]
+    return Outcome(codes, lower, score, _refuted(task, left.boxes, centres))
 
 
-def _inside(task: Task, lo: Array, hi: Array, at_centre: Array) -> Array:
-    """The values at the centres, NaN where the centre is not certainly in the region."""
-    if task.domain is None or not (at_centre < 0).any():
-        return at_centre
-    centre = lo + 0.5 * (hi - lo)
-    inside = np.ones(len(lo), bool)
-    for low, _ in task.domain.values(centre, centre):
-        inside &= low >= 0
-    return np.where(inside, at_centre, np.nan)
+def _refuted(task: Task, boxes: Boxes, centres: Array) -> tuple[float, Array] | None:
+    """The centre with the lowest upper bound, if that is negative and the centre certainly in the region."""
+    rows = np.flatnonzero(centres < 0)
+    if rows.size and task.domain is not None:
+        part = boxes.part(rows)
+        lo, hi = part.lo, part.hi
+        centre = lo + 0.5 * (hi - lo)
+        inside = np.ones(len(rows), bool)
+        for low, _ in task.domain.values(centre, centre):
+            inside &= low >= 0
+        rows = rows[inside]
+    if not rows.size:
+        return None
+    k = rows[np.argmin(centres[rows])]
+    one = boxes.part(np.array([k]))
+    lo, hi = one.lo[0], one.hi[0]
+    return float(centres[k]), lo + 0.5 * (hi - lo)
 
 
 def _smear(slope: Gradient, lo: Array, hi: Array, widths: Array) -> Array:
@@ -214,32 +323,3 @@ def _smear(slope: Gradient, lo: Array, hi: Array, widths: Array) -> Array:
         size = np.maximum(np.abs(a), np.abs(b)) * (hi[:, i] - lo[:, i])
         total[:, i] = np.where(np.isfinite(size), size, 1e6 * (hi[:, i] - lo[:, i]) / widths[i])
     return total
-
-
-def largest(score: Array) -> Array:
-    """The first coordinate with the largest score, one a box; `numpy.argmax` is slow on short rows."""
-    best, found = score[:, 0], np.zeros(len(score), np.uint8)
-    for i in range(1, score.shape[1]):
-        better = score[:, i] > best
-        best = np.where(better, score[:, i], best)
-        found[better] = i
-    return found
-
-
-def doubled(x: Array) -> Array:
-    """Every row twice, one after the other."""
-    out = np.empty((2 * len(x), *x.shape[1:]), x.dtype)
-    out[0::2] = x
-    out[1::2] = x
-    return out
-
-
-def split_boxes(lo: Array, hi: Array, coordinate: Array) -> tuple[Array, Array]:
-    """Both halves of every box, one after the other; they share the midpoint, so nothing is lost."""
-    rows = np.arange(len(lo))
-    a, b = lo[rows, coordinate], hi[rows, coordinate]
-    middle = a + 0.5 * (b - a)
-    low, high = doubled(lo), doubled(hi)
-    high[2 * rows, coordinate] = middle
-    low[2 * rows + 1, coordinate] = middle
-    return low, high

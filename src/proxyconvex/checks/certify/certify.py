@@ -19,6 +19,7 @@ from ...core.expressions import Expression, names, rational, topological
 from ...core.intervals import lower_float, upper_float
 from ...core.premises import Premise
 from ...core.reduced import ReducedCondition
+from .. import deadline
 from ..deadline import NEVER, Deadline, OutOfTime
 from ..intervals.arrays import Own
 from ..intervals.choose import arithmetic
@@ -143,9 +144,10 @@ class Problem:
 
     def task(self, way: Way) -> Task:
         """The branch and bound for one way."""
-        names, widths = list(self.condition.variables), (self.hi - self.lo)[0]
-        domain = self.condition.domain
-        return Task.make(self.relaxed.closed, way, names, widths, self.arithmetic, domain, self.smoothness)
+        names, domain = list(self.condition.variables), self.condition.domain
+        return Task.make(
+            self.relaxed.closed, way, names, self.lo, self.hi, self.arithmetic, domain, self.smoothness
+        )
 
 
 def certify(
@@ -301,14 +303,14 @@ class _Run:
         way = next(self.ways[i] for i, state in self.states.items() if state is best.state)
         if best.value >= 0:  # the bounds on the open boxes close them all
             closed = replace(
-                best.state, tree=[*best.state.tree, np.full(len(best.state.lo), CENTRED, np.uint8)]
+                best.state, tree=[*best.state.tree, np.full(len(best.state.open), CENTRED, np.uint8)]
             )
             return verdict.holds(self.problem.condition, way, closed, self.problem.delta)
         return verdict.undecided(self.problem.condition, way, best, self.problem.delta)
 
     def _round(self, limit: int, final: bool) -> Certification | None:
         for i, way in enumerate(self.ways):
-            state = self.states.setdefault(i, State(self.problem.lo, self.problem.hi))
+            state = self.states.setdefault(i, State.whole(self.problem.lo, self.problem.hi))
             left = self.searching.left
             if left <= 0:
                 break
@@ -331,7 +333,7 @@ class _Run:
         for way in self.problem.curved_ways(self.searching.part(PREPARING)):
             self.ways.append(way)
             self.tasks.append(self.problem.task(way))
-            state = self.states[len(self.ways) - 1] = State(self.problem.lo, self.problem.hi)
+            state = self.states[len(self.ways) - 1] = State.whole(self.problem.lo, self.problem.hi)
             search(
                 self.tasks[-1],
                 state,
@@ -357,7 +359,7 @@ def _conclude(problem: Problem, way: Way, state: State) -> Certification | None:
         if point is not None:
             return verdict.falsified(problem.relaxed, point, state.boxes, state.seconds, "branch and bound")
         state.witness = None
-    if not len(state.lo):
+    if not len(state.open):
         return verdict.holds(problem.condition, way, state, problem.delta, problem.smoothness)
     return None
 
@@ -384,7 +386,7 @@ def _reporter(
     last, shown = [0.0], [False]
 
     def report(p: Progress) -> None:
-        now = timing.clock()
+        now = deadline.clock()
         if now - last[0] > 0.2:
             last[0], shown[0] = now, True
             print(f"\r\033[K{p}", end="", file=sys.stderr, flush=True)

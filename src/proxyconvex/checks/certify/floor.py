@@ -41,23 +41,23 @@ def floor_of(program: Program, state: State, until: Deadline) -> Floor:
         state: where the branch and bound stands.
         until: when to stop looking.
     """
-    n, rows = len(state.lo), rows_for(len(program.order))
+    n, rows = len(state.open), rows_for(len(program.order))
     below = np.full(n, -np.inf) if state.below is None else state.below.copy()
     order = np.argsort(below, kind="stable")
     for start in range(0, n, rows):
         if start and (until.over or below[order[:start]].min() <= below[order[start]]):
             break
         some = order[start : start + rows]
-        low = program.centred(state.lo[some], state.hi[some])[0][0]
+        part = state.open.part(some)
+        low = program.centred(part.lo, part.hi)[0][0]
         below[some] = np.fmax(below[some], np.where(np.isnan(low), -np.inf, low))
     i = int(np.argmin(below))
-    box = list(zip(state.lo[i].tolist(), state.hi[i].tolist(), strict=True))
-    return Floor(min(0.0, float(below[i])), box, state)
+    return Floor(min(0.0, float(below[i])), state.open.corners(i), state)
 
 
 def best_floor(program: Program, states: Iterable[State], until: Deadline) -> Floor:
     """The best bound of several ways to prove the same; those that know something already and have few open boxes come first."""
-    ranked = sorted(states, key=lambda s: (s.below is None, len(s.lo)))
+    ranked = sorted(states, key=lambda s: (s.below is None, len(s.open)))
     found = [
         floor_of(program, state, until.part(1 / (len(ranked) - k)))
         for k, state in enumerate(ranked)

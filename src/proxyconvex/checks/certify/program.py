@@ -225,7 +225,14 @@ class _Run:
         return {i: hull_of(gx.get(i, zero), gy.get(i, zero)) for i in gx.keys() | gy.keys()}
 
     def divided_slope(self, node: Expression, f: str, order: int, u: Expression, v: Expression) -> Gradient:
-        """``d f[u,v] = f[u,u,v] du + f[u,v,v] dv`` and ``d f[u,v,v] = f[u,u,v,v] du + 2 f[u,v,v,v] dv``.
+        """``d f[u,v] = f[u,u,v] du + f[u,v,v] dv`` and ``d f[u,v,v] = f[u,u,v,v] du + 2 f[u,v,v,v] dv``."""
+        by_u, by_v = self.partials(node, f, order, u, v)
+        return self.sum(self.times(self.slope[u], by_u), self.times(self.slope[v], by_v))
+
+    def partials(
+        self, node: Expression, f: str, order: int, u: Expression, v: Expression
+    ) -> tuple[Pair, Pair]:
+        """The derivatives of a divided difference in u and in v.
 
         Divided differences of order k lie in the range of ``f^(k) / k!`` on the hull; the second ones are quotients of
         first ones too: ``f[u,u,v] = (f'(u) - f[u,v]) / (u - v)``.
@@ -234,13 +241,12 @@ class _Run:
         hull = (np.minimum(x[0], y[0]), np.maximum(x[1], y[1]))
         if order == 2:
             third = derivative(a, f, hull, 3)
-            by_u, by_v = a.div(third, const(self.n, 6.0)), a.div(third, const(self.n, 3.0))
-        else:
-            second, t = a.scale(derivative(a, f, hull, 2), 0.5), a.sub(x, y)
-            q = self.value[node]
-            by_u = meet(second, a.div(a.sub(derivative(a, f, x, 1), q), t))
-            by_v = meet(second, a.div(a.sub(q, derivative(a, f, y, 1)), t))
-        return self.sum(self.times(self.slope[u], by_u), self.times(self.slope[v], by_v))
+            return a.div(third, const(self.n, 6.0)), a.div(third, const(self.n, 3.0))
+        second, t = a.scale(derivative(a, f, hull, 2), 0.5), a.sub(x, y)
+        q = self.value[node]
+        by_u = meet(second, a.div(a.sub(derivative(a, f, x, 1), q), t))
+        by_v = meet(second, a.div(a.sub(q, derivative(a, f, y, 1)), t))
+        return by_u, by_v
 
     def chosen_slope(self, x: Pair, gx: Gradient, ga: Gradient, gb: Gradient) -> Gradient:
         """The gradient of what is certainly chosen; unknown where x does not decide, as there may be a jump."""

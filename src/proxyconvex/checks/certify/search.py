@@ -15,10 +15,13 @@ import numpy as np
 
 from ...core.errors import InvalidInputError
 from .. import deadline
-from .boxes import CENTRED, FORM, NATURAL, OUTSIDE, Outcome, Task, doubled, examine, largest, split_boxes
+from .boxes import CENTRED, FORM, NATURAL, OUTSIDE, Chunks, Outcome, Task, examine, examine_all
+from .lattice import Axes, Boxes, compact, doubled, largest
 
 Array = np.ndarray
 
+BATCH = 8
+"""Most chunks in one message to another process."""
 FEW = 256
 HOPELESS = 20_000
 PLAIN, RARE = 2, 0.05
@@ -67,22 +70,20 @@ class State:
     """The branch and bound between two levels; everything that a resumed run needs.
 
     Attributes:
-        lo: lower corners of the open boxes.
-        hi: upper corners.
+        open: the open boxes.
         tree: codes of the levels done, in breadth-first order.
         boxes: boxes examined.
         worst: the open box with the lowest bound (its bound and its row), of the last level.
         witness: a point where the slack is certainly negative, if one was met.
         seconds: time spent in earlier runs.
         floor: lower bound on the slack over the open boxes.
-        score: how much each coordinate of the open boxes matters, from the last gradients that covered them.
+        score: how much each coordinate of the open boxes matters, from the last gradients that covered them; shape (d, N).
         plain: how many of the coming levels do without gradients.
         below: a proved lower bound on the slack over each open box, from the box it is half of; None where the tests bound
             something else.
     """
 
-    lo: Array
-    hi: Array
+    open: Boxes
     tree: list[Array] = field(default_factory=list)
     boxes: int = 0
     worst: tuple[float, list[tuple[float, float]]] | None = None
@@ -93,41 +94,46 @@ class State:
     plain: int = 0
     below: Array | None = None
 
+    @classmethod
+    def whole(cls, lo: Array, hi: Array) -> State:
+        """The beginning: one box, given by its corners of shape (1, d)."""
+        return cls(Boxes.of(lo, hi))
+
     def save(self, path: Path, key: str) -> None:
         """Write the state to a file that `load` reads, atomically."""
-        tree = np.concatenate(self.tree) if self.tree else np.zeros(0, np.uint8)
-        levels = np.array([len(level) for level in self.tree])
+        axes = self.open.axes
         partial = path.with_suffix(".partial.npz")
-        numbers = np.array([self.boxes, self.seconds, self.plain])
-        score = np.zeros(0) if self.score is None else self.score
-        below = np.zeros(0) if self.below is None else self.below
         np.savez_compressed(
             partial,
-            lo=self.lo,
-            hi=self.hi,
-            tree=tree,
-            levels=levels,
-            numbers=numbers,
-            score=score,
-            below=below,
+            ids=self.open.ids,
+            sizes=np.array([len(x) for x in axes.lo]),
+            lo=np.concatenate(axes.lo),
+            hi=np.concatenate(axes.hi),
+            child=np.concatenate(axes.child),
+            tree=np.concatenate(self.tree) if self.tree else np.zeros(0, np.uint8),
+            levels=np.array([len(level) for level in self.tree]),
+            numbers=np.array([self.boxes, self.seconds, self.plain]),
+            score=np.zeros(0) if self.score is None else self.score,
+            below=np.zeros(0) if self.below is None else self.below,
             key=np.array(key),
         )
         partial.replace(path)
 
     @classmethod
     def load(cls, path: Path, key: str) -> State | None:
-        """The state in a file, or None if there is none or it belongs to another condition."""
+        """The state in a file, or None if there is none or it belongs to another condition (or to another version)."""
         if not path.exists():
             return None
         with np.load(path) as stored:
-            if str(stored["key"]) != key:
+            if str(stored["key"]) != key or "ids" not in stored:
                 return None
             tree = np.split(stored["tree"], np.cumsum(stored["levels"])[:-1]) if len(stored["levels"]) else []
             boxes, seconds, plain = stored["numbers"]
-            score, below = (stored[k] if k in stored and stored[k].size else None for k in ("score", "below"))
+            score, below = (stored[k] if stored[k].size else None for k in ("score", "below"))
+            places = np.cumsum(stored["sizes"])[:-1]
+            axes = Axes(*(np.split(stored[k], places) for k in ("lo", "hi", "child")))
             return cls(
-                stored["lo"],
-                stored["hi"],
+                Boxes(axes, stored["ids"]),
                 list(tree),
                 int(boxes),
                 seconds=float(seconds),
@@ -137,7 +143,6 @@ class State:
             )
 
 
-Chunks = list[tuple[Array, ...]]
 Runner = Callable[[Task, Chunks], Iterator[Outcome]]
 
 
@@ -164,10 +169,16 @@ def on_dask(scheduler: Any) -> Runner:
         if len(chunks) < 2:
             yield from serial(task, chunks)
             return
-        # The task is a few kilobytes and goes with every chunk: scattered data may be released between two levels.
-        futures = [client.submit(examine, task, *chunk, pure=False) for chunk in chunks]
+        # The task is a few kilobytes and goes with every batch: scattered data may be released between two levels.
+        size = max(1, min(BATCH, len(chunks) // 4))
+        futures = []
+        for start in range(0, len(chunks), size):
+            batch = chunks[start : start + size]
+            boxes = compact([some for some, *_ in batch])
+            sent = [(some, *more) for some, (_, *more) in zip(boxes, batch, strict=True)]
+            futures.append(client.submit(examine_all, task, sent, pure=False))
         for future in futures:
-            yield future.result()
+            yield from future.result()
 
     return run
 
@@ -198,9 +209,9 @@ def search(task: Task, state: State, limits: Limits) -> State:
     started, before = deadline.clock(), state.seconds
     saved = started
     try:
-        while len(state.lo) and state.witness is None:
+        while len(state.open) and state.witness is None:
             spent = deadline.clock() - started
-            if spent > limits.seconds or state.boxes + len(state.lo) > limits.boxes:
+            if spent > limits.seconds or state.boxes + len(state.open) > limits.boxes:
                 break
             if not _level(task, state, limits, started, before) or _hopeless(task, state):
                 break
@@ -220,10 +231,12 @@ def _hopeless(task: Task, state: State) -> bool:
 
     Enclosures at a point lie in those on every box around it. The search goes on for a while, so that what is proved is tight.
     """
-    if task.slack is not None or task.curved is None or state.boxes < HOPELESS or not len(state.lo):
+    if task.slack is not None or task.curved is None or state.boxes < HOPELESS or not len(state.open):
         return False
-    some = slice(None, None, max(1, len(state.lo) // 256))
-    centre = state.lo[some] + 0.5 * (state.hi[some] - state.lo[some])
+    some = slice(None, None, max(1, len(state.open) // 256))
+    part = state.open.part(some)
+    lo, hi = part.lo, part.hi
+    centre = lo + 0.5 * (hi - lo)
     inside = np.ones(len(centre), bool)
     for low, _ in () if task.domain is None else task.domain.values(centre, centre):
         inside &= low >= 0
@@ -232,59 +245,78 @@ def _hopeless(task: Task, state: State) -> bool:
 
 def _level(task: Task, state: State, limits: Limits, started: float, before: float) -> bool:
     """Examine every open box once. Returns False, and changes nothing, if the time ran out on the way."""
-    lo, hi = state.lo, state.hi
+    boxes = state.open
     # Gradients cost several times a plain enclosure. Where they close next to nothing, the next levels do without.
     plain = state.plain > 0 and state.score is not None and task.slack is not None
-    arrays = (lo, hi, state.score) if plain else (lo, hi)
-    rows = task.rows
-    chunks = [tuple(x[s : s + rows] for x in arrays) for s in range(0, len(lo), rows)]  # type: ignore[union-attr]
+    rows, n = task.rows, len(boxes)
+    parts = [slice(s, s + rows) for s in range(0, n, rows)]
+    chunks: Chunks = [
+        (boxes.part(part), state.score[:, part]) if plain else (boxes.part(part),)  # type: ignore[index]
+        for part in parts
+    ]
     outcomes: list[Outcome] = []
-    floor, worst, witness = np.inf, None, None
-    done = 0
-    for (a, b, *_), outcome in zip(chunks, limits.runner(task, chunks), strict=True):
+    floor, worst, refuted = np.inf, None, None
+    done = left = 0
+    for (some, *_), outcome in zip(chunks, limits.runner(task, chunks), strict=True):
         outcomes.append(outcome)
-        done += len(a)
-        still = outcome.codes < NATURAL
-        if still.any():
-            i = int(np.argmin(np.where(still, outcome.lower, np.inf)))
+        done, left = done + len(some), left + len(outcome.lower)
+        if len(outcome.lower):
+            i = int(np.argmin(outcome.lower))
             if outcome.lower[i] < floor or worst is None:
                 floor = float(outcome.lower[i])
-                worst = (floor, list(zip(a[i].tolist(), b[i].tolist(), strict=True)))
-            bad = np.flatnonzero(outcome.centres < 0)
-            if bad.size and witness is None:
-                k = bad[np.argmin(outcome.centres[bad])]
-                witness = a[k] + 0.5 * (b[k] - a[k])
+                worst = (floor, some.corners(int(np.flatnonzero(outcome.codes < NATURAL)[i])))
+        if outcome.refuted is not None and refuted is None:
+            refuted = outcome.refuted
         now = deadline.clock() - started
         if limits.report is not None:
             box = None if worst is None else worst[1]
-            open_ = sum(int((o.codes < NATURAL).sum()) for o in outcomes) + len(lo) - done
-            limits.report(Progress(state.boxes + done, open_, before + now, len(state.tree) + 1, floor, box))
-        if witness is None and now > limits.seconds and done < len(lo):
+            depth = len(state.tree) + 1
+            limits.report(Progress(state.boxes + done, left + n - done, before + now, depth, floor, box))
+        if refuted is None and now > limits.seconds and done < n:
             return False
     codes = np.concatenate([o.codes for o in outcomes])
-    score = np.concatenate([o.score for o in outcomes])
-    below = np.concatenate([o.lower for o in outcomes])
     state.tree.append(codes)
-    state.boxes += len(lo)
-    still = codes < NATURAL
+    state.boxes += n
     by_gradient = np.count_nonzero((codes >= CENTRED) & (codes != FORM) & (codes != OUTSIDE))
     state.plain = (
         state.plain - 1 if plain else PLAIN if by_gradient < RARE * len(codes) and len(codes) > FEW else 0
     )
-    rows = np.flatnonzero(still)
-    lo, hi, score, split = lo[rows], hi[rows], score[rows], codes[rows].astype(np.intp)
-    below = np.fmax(below[rows], state.below[rows]) if state.below is not None else below[rows]
-    while len(lo):
-        lo, hi = split_boxes(lo, hi, split)
-        score[np.arange(len(score)), split] /= 2
-        score, below = doubled(score), doubled(below)
-        # NumPy's cost is per call while boxes are few: then they are split again at once.
-        if len(lo) > FEW or 2 * len(lo) > 8 * max(1, int(still.sum())):
-            break
-        split = largest(score).astype(np.intp)
-        state.tree.append(split.astype(np.uint8))
-    state.score = score
-    state.below = below if task.slack is not None and task.form is None else None
-    state.lo, state.hi = lo, hi
-    state.worst, state.witness, state.floor = worst, witness, floor
+    _split(state, parts, outcomes, left)
+    if task.slack is None or task.form is not None:
+        state.below = None
+    state.worst, state.floor = worst, floor
+    state.witness = None if refuted is None else refuted[1]
     return True
+
+
+def _split(state: State, parts: list[slice], outcomes: list[Outcome], left: int) -> None:
+    """Put both halves of the boxes that are still open in the place of the boxes that were."""
+    boxes, before = state.open, state.below
+    d = len(boxes.ids)
+    ids, score = np.empty((d, 2 * left), np.int32), np.empty((d, 2 * left), np.float32)
+    below = np.empty(2 * left)
+    end = 0
+    for part, outcome in zip(parts, outcomes, strict=True):
+        rows = np.flatnonzero(outcome.codes < NATURAL)
+        place = slice(end, end + 2 * len(rows))
+        end += 2 * len(rows)
+        split = outcome.codes[rows]
+        boxes.part(part).part(rows).halved(split, ids[:, place])
+        doubled(_halved_score(outcome.score, split), score[:, place])
+        known = outcome.lower if before is None else np.fmax(outcome.lower, before[part][rows])
+        doubled(known, below[place])
+    boxes = Boxes(boxes.axes, ids)
+    # NumPy's cost is per call while boxes are few: then they are split again at once.
+    while 0 < len(boxes) <= FEW and 2 * len(boxes) <= 8 * max(1, left):
+        split = largest(score)
+        state.tree.append(split)
+        boxes = boxes.halved(split)
+        score, below = doubled(_halved_score(score, split)), doubled(below)
+    state.open, state.score, state.below = boxes, score, below
+
+
+def _halved_score(score: Array, split: Array) -> Array:
+    """The scores, halved in the coordinate that is split; the same array."""
+    for k, row in enumerate(score):
+        row *= np.float32(1) - np.float32(0.5) * (split == k)
+    return score

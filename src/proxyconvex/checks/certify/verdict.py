@@ -144,7 +144,7 @@ def holds(
     how = way.sentence
     if smoothness is not None:
         claim, how = f"f is L-smooth with L = {_plain(smoothness)} {where}", "second derivatives on every box"
-    sentence = f"{claim}: proved by examining {state.boxes:,} boxes in {state.seconds:.3g} s with outward rounding; {how}.{lift}"
+    sentence = f"{claim}: proved by examining {state.boxes:,} boxes in {state.seconds:.3g} s with every rounding bounded; {how}.{lift}"
     if condition.origin:
         sentence += " What is proved is the formula translated from the functions; the certificate states it."
     return Certification(
@@ -193,7 +193,7 @@ def undecided(condition: ReducedCondition, way: Way, floor: Floor, delta: Fracti
     """
     state, names = floor.state, list(condition.variables)
     asked = f"-{rounded(delta)}" if delta else "0"
-    spent = f"The budget is spent; the best of the ways tried examined {state.boxes:,} boxes in {state.seconds:.3g} s and left {len(state.lo):,} open"
+    spent = f"The budget is spent; the best of the ways tried examined {state.boxes:,} boxes in {state.seconds:.3g} s and left {len(state.open):,} open"
     proved = short_above(delta - Fraction(floor.value)) if np.isfinite(floor.value) else None
     if proved is None:
         sentence = f"{spent}. No lower bound on the slack was found either."
@@ -208,11 +208,11 @@ def undecided(condition: ReducedCondition, way: Way, floor: Floor, delta: Fracti
     witness = {
         "box": dict(zip(names, floor.box, strict=True)) if floor.box else {},
         "lower_bound": -np.inf if proved is None else -upper_float(proved),
-        "open": len(state.lo),
+        "open": len(state.open),
     }
     # A form or a segment that belongs to slack + delta says nothing about another delta.
     written = proved is not None and (not delta or (way.requirements is None and way.segment is None))
-    codes = np.concatenate([*state.tree, np.full(len(state.lo), CENTRED, np.uint8)]) if written else None
+    codes = np.concatenate([*state.tree, np.full(len(state.open), CENTRED, np.uint8)]) if written else None
     return Certification(
         Status.INCONCLUSIVE, sentence, Evidence.ASSUMED if proved is None else Evidence.CERTIFIED, witness, condition, state.boxes,
         state.seconds, way.sentence, proved, way, None, codes,
@@ -246,12 +246,12 @@ def undecided_smoothness(
         )
     )
     sentence = (
-        f"The budget of {state.seconds:.3g} s and {state.boxes:,} boxes is spent with {len(state.lo):,} boxes open. {weaker}; whether it is with "
+        f"The budget of {state.seconds:.3g} s and {state.boxes:,} boxes is spent with {len(state.open):,} boxes open. {weaker}; whether it is with "
         f"L = {_plain(bound)} is not decided. Worst open box: {shown}."
     )
     witness = {
         "box": dict(zip(condition.variables, box, strict=True)) if box else {},
-        "open": len(state.lo),
+        "open": len(state.open),
         "proved_L": proved,
     }
     evidence = Evidence.ASSUMED if proved is None else Evidence.CERTIFIED

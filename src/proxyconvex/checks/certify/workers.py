@@ -16,11 +16,9 @@ import sys
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from .boxes import Outcome, Task, examine
-from .search import Chunks, serial
-
-BATCH = 8
-"""Most chunks in one message."""
+from .boxes import Chunks, Outcome, Task, examine_all
+from .lattice import Axes, Boxes
+from .search import BATCH, serial
 
 
 class Workers:
@@ -85,6 +83,8 @@ class _Worker:
         self.back: BinaryIO = self.process.stdout  # type: ignore[assignment]
         self.ready = self.alive = False
         self.task: Task | None = None
+        self.axes: Axes | None = None
+        self.sizes: list[int] = []
         self.number = 0
 
     def is_ready(self) -> bool:
@@ -97,13 +97,17 @@ class _Worker:
         return self.alive
 
     def send(self, task: Task, batch: Chunks) -> None:
-        """A batch, with the task where it is another one than before."""
+        """A batch, with the task where it is another one than before, and the intervals that were not sent before."""
         self.number += 1
+        axes = batch[0][0].axes
+        new = axes is not self.axes
+        intervals = axes.since([0] * len(axes.lo) if new else self.sizes)
+        numbers = [(boxes.ids, *more) for boxes, *more in batch]
         try:
-            message = (self.number, None if task is self.task else task, batch)
+            message = (self.number, None if task is self.task else task, new, intervals, numbers)
             pickle.dump(message, self.to, pickle.HIGHEST_PROTOCOL)
             self.to.flush()
-            self.task = task
+            self.task, self.axes, self.sizes = task, axes, axes.sizes()
         except OSError:
             self.alive = False
 
@@ -138,14 +142,19 @@ def serve(source: BinaryIO, sink: BinaryIO) -> None:
     sink.write(b"!")
     sink.flush()
     task: Any = None
+    axes = Axes([], [])
     while True:
         try:
-            number, new, batch = pickle.load(source)
+            number, other, new, intervals, batch = pickle.load(source)
         except EOFError:
             return
-        task = task if new is None else new
+        task = task if other is None else other
         try:
-            answer: Any = [examine(task, *chunk) for chunk in batch]
+            if new:
+                axes = Axes(*intervals)
+            else:
+                axes.extend(*intervals)
+            answer: Any = examine_all(task, [(Boxes(axes, ids), *more) for ids, *more in batch])
         except Exception as error:
             answer = error
         pickle.dump((number, answer), sink, pickle.HIGHEST_PROTOCOL)

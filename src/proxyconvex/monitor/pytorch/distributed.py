@@ -5,7 +5,8 @@ What each kind of training means here:
 - one process: nothing to exchange.
 - ``DistributedDataParallel``: weights and reduced gradients are the same on every rank, so their sums are whole already; losses
   and proxies are those of a rank's share of the batch and are averaged over ranks.
-- FSDP2 (``fully_shard``): every rank holds shards; each rank forms the sums of its shards, and these are added.
+- FSDP2 (``fully_shard``): every rank holds shards; each rank forms the sums of its shards, and these are added;
+  losses and proxies are averaged. For probes the whole model is gathered on every rank, see `sharded`.
 - several processes, neither of the two: what a rank sees is called rank-local.
 """
 
@@ -31,13 +32,16 @@ def _inside(model: nn.Module) -> Any:
 
 def kind_of(model: nn.Module) -> str:
     """Which of `KINDS` a model is trained as."""
-    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+    if not (dist.is_available() and dist.is_initialized()):
         return "single"
     model = _inside(model)
-    if isinstance(model, nn.parallel.DistributedDataParallel):
-        return "ddp"
+    # Also on a single process: its parameters are not where the model computes with them.
     if any(hasattr(p, "device_mesh") for p in model.parameters()):
         return "fsdp"
+    if dist.get_world_size() == 1:
+        return "single"
+    if isinstance(model, nn.parallel.DistributedDataParallel):
+        return "ddp"
     name = type(model).__name__
     if name == "FullyShardedDataParallel":
         raise InvalidInputError(

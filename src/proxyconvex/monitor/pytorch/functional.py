@@ -124,6 +124,10 @@ class Functional:
         """The current weights, sharing memory."""
         return [p.detach() for p in self.params]
 
+    def inner(self, a: list[Tensor], b: list[Tensor]) -> float:
+        """See `inner`."""
+        return inner(a, b)
+
     def jvp(self, inputs: Any, direction: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Outputs ``N(w)`` and the derivative ``D N(w)[direction]`` by forward differentiation."""
         _load_decompositions()

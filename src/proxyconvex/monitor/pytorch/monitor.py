@@ -29,6 +29,7 @@ from .probing import DONE, Probing
 from .proxies import Proxies
 from .seen import Seen, gradient_label, step_sizes
 from .settings import refuse_sharded, schedules
+from .sharded import ShardedProbing, at_rest, why_not
 from .steps import Recorder
 from .told import Told
 
@@ -64,6 +65,7 @@ class TorchMonitor(Told):
         forward: how `batch` calls the model, ``forward(model, inputs) -> outputs``; by default ``model(*inputs)`` for a tuple,
             ``model(**inputs)`` for a mapping, else ``model(inputs)``.
         probe: ``(inputs, targets)`` of a few fixed rows for the tangent kernel and margin.
+        gather: whether the whole model may be gathered on every rank for probes of a model sharded by ``fully_shard``; False refuses these.
         precision: ``"float32"``, or ``"float64"`` to form every difference and product in float64.
         watches: further conditions to watch.
         meta: what a reader of the log should know; ``full_batch=True`` if every gradient is that of the whole objective.
@@ -85,6 +87,7 @@ class TorchMonitor(Told):
         proxies: Mapping[str, Callable[[Tensor, Any], Any]] | None = None,
         forward: Forward | None = None,
         probe: tuple[Any, Any] | None = None,
+        gather: bool = True,
         precision: str = "float32",
         watches: Iterable[Watch] = (),
         meta: Mapping[str, Any] | None = None,
@@ -94,6 +97,7 @@ class TorchMonitor(Told):
             raise InvalidInputError("model", type(model).__name__, "a torch.nn.Module")
         self.model, self.log_dir, self.precision = model, log_dir, precision
         self.sources = named_sources(comparator)
+        at_rest(model)
         trained = trained_parameters(model)
         if not trained:
             raise InvalidInputError("model", "no parameter that requires a gradient", "at least one")
@@ -104,7 +108,8 @@ class TorchMonitor(Told):
         if any(is_word(s, "average") for s in self.sources.values()):
             # The average is known at the end only: its sums need every step.
             self.schedules |= dict.fromkeys(("inner-product", "distance", "update"), Every(1))
-        refuse_sharded(self.schedules, kind_of(model))
+        if kind_of(model) == "fsdp":
+            refuse_sharded(self.schedules, why_not(model) if gather else "gather=False was given.")
         self._probes = [q for q in DONE if not isinstance(self.schedules[q], Never)]
         self._probe_due = Together(self.schedules[q] for q in self._probes)
         self.proxies = Proxies(loss_name, proxies or {}, ranks=kind_of(model) != "single")
@@ -130,7 +135,7 @@ class TorchMonitor(Told):
         self._passes = Passes()
         self._versions: list[int] | None = None
         self._average: RunningAverage | None = None
-        self._probing: Probing | None = None
+        self._probing: Probing | ShardedProbing | None = None
         self._early: Any = None
         self._closed = False
         self._clear()
@@ -205,6 +210,7 @@ class TorchMonitor(Told):
         """Fix the vector, at the first step (or when attached): ``w_0`` and the parameters that the optimizers update."""
         if self.recorder is not None:
             return self.recorder
+        at_rest(self.model)
         self.recorder = recorder = assemble(
             self.model,
             self._optimizers,
@@ -220,7 +226,8 @@ class TorchMonitor(Told):
         recorder.also_average(self.proxies.names)
         self._main = self._optimizers[0]
         self._counted = vector.params if recorder.plain and vector.plain else []
-        self._probing = Probing(recorder, self.model, self.forward, self.probe)
+        probing = ShardedProbing if exchange.kind == "fsdp" else Probing
+        self._probing = probing(recorder, self.model, self.forward, self.probe)
         self._passes.watch(vector.params, exchange.kind)
         if any(is_word(s, "average") for s in self.sources.values()):
             self._average = RunningAverage(vector)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, Protocol, final
 
 import numpy as np
 import torch
@@ -19,6 +19,26 @@ Loss = Callable[[Tensor, Any], Tensor]
 JACOBIAN_ENTRIES, JACOBIAN_ROWS = 1 << 26, 64
 
 
+class Evaluated(Protocol):
+    """A model whose gradients are taken: `Functional`, or `OverRanks`."""
+
+    device: torch.device
+
+    def weights(self) -> list[Tensor]:
+        """The current weights, sharing memory."""
+        ...
+
+    def gradient(
+        self, inputs: Any, targets: Any, loss_fn: Loss, random_state: Any = None
+    ) -> tuple[float, list[Tensor]]:
+        """Loss and gradient on a batch."""
+        ...
+
+    def inner(self, a: list[Tensor], b: list[Tensor]) -> float:
+        """``<a, b>``."""
+        ...
+
+
 @final
 @dataclass
 class Batch:
@@ -28,7 +48,7 @@ class Batch:
         inputs, targets, loss_fn: as given to `Monitor.batch`.
         random_state: states of the generators when it was given, so that dropout draws the same masks twice.
         loss: its loss at ``w_t``.
-        gradient: its gradient at ``w_t``.
+        gradient: its gradient at ``w_t`` (of a sharded model: this rank's shards of the gradient over all ranks).
         weights: ``w_t``.
         step: t.
     """
@@ -63,7 +83,7 @@ def tangent_loss(
     return {"tangent_loss": tangent, "probe_loss": loss, "probe_inner": product}
 
 
-def keep_for_secant(model: Functional, inputs: Any, targets: Any, loss_fn: Loss, step: int) -> Batch:
+def keep_for_secant(model: Evaluated, inputs: Any, targets: Any, loss_fn: Loss, step: int) -> Batch:
     """Evaluate a batch at ``w_t`` and keep it until ``w_{t+1}`` is there."""
     state = random_state(model.device)
     loss, gradient = model.gradient(inputs, targets, loss_fn, state)
@@ -71,7 +91,7 @@ def keep_for_secant(model: Functional, inputs: Any, targets: Any, loss_fn: Loss,
     return Batch(inputs, targets, loss_fn, state, loss, gradient, weights, step)
 
 
-def secant(model: Functional, batch: Batch) -> dict[str, float]:
+def secant(model: Evaluated, batch: Batch) -> dict[str, float]:
     """Smoothness seen between ``w_t`` and ``w_{t+1}`` on one batch (the same rows, the same masks).
 
     ``secant_smoothness = ||grad f(w_{t+1}) - grad f(w_t)|| / ||u||`` and the least L of the descent inequality,
@@ -79,13 +99,13 @@ def secant(model: Functional, batch: Batch) -> dict[str, float]:
     """
     loss, gradient = model.gradient(batch.inputs, batch.targets, batch.loss_fn, batch.random_state)
     step = [w - p for w, p in zip(model.weights(), batch.weights, strict=True)]
-    size = inner(step, step)
+    size = model.inner(step, step)
     if not size > 0:
         return {}
     change = [a - b for a, b in zip(gradient, batch.gradient, strict=True)]
-    gap = loss - batch.loss - inner(batch.gradient, step)
+    gap = loss - batch.loss - model.inner(batch.gradient, step)
     return {
-        "secant_smoothness": float(np.sqrt(inner(change, change) / size)),
+        "secant_smoothness": float(np.sqrt(model.inner(change, change) / size)),
         "descent_smoothness": 2 * gap / size,
     }
 

@@ -59,17 +59,21 @@ def schedules(
 PROBES = ("tangent-loss", "half-batch", "smoothness", "tangent-margin")
 
 
-def refuse_sharded(schedules: Mapping[str, Schedule], kind: str) -> None:
-    """Refuse what cannot be evaluated on a sharded model (FSDP2).
+def refuse_sharded(schedules: Mapping[str, Schedule], reason: str | None) -> None:
+    """Refuse what is evaluated beside the training where the model cannot be made whole for it.
+
+    Args:
+        schedules: by quantity.
+        reason: why it cannot, None if it can.
 
     Raises:
-        InvalidInputError: naming the quantities.
+        InvalidInputError: naming the quantities and the reason.
     """
     asked = [q for q in PROBES if not isinstance(schedules[q], Never)]
-    if kind == "fsdp" and asked:
+    if reason is not None and asked:
         raise InvalidInputError(
-            "schedule", ", ".join(asked), "quantities that are recorded from the training itself, for a model sharded by fully_shard",
-            'Its parameters cannot be evaluated beside the training. Use preset="light", or set these to None in schedule.',
+            "schedule", ", ".join(asked), "quantities that are recorded from the training itself, for this sharded model",
+            f'The others need the whole model beside the training. {reason} Use preset="light", or set these to None in schedule.',
         )  # fmt: skip
 
 

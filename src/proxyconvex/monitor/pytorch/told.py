@@ -12,6 +12,7 @@ from .comparators import trained_parameters
 from .halves import Short
 from .probing import Probing, now
 from .proxies import Proxies
+from .sharded import ShardedProbing
 from .steps import Recorder
 
 
@@ -35,7 +36,7 @@ class Told:
     _quiet_until: int
     _probes: list[str]
     _probe_due: Together
-    _probing: Probing | None
+    _probing: Probing | ShardedProbing | None
     _optimizers: list[Any]
     # A batch given before the vector was known.
     _early: Any

@@ -50,6 +50,11 @@ def test_an_opening_and_schedules_together() -> None:
     order = np.random.default_rng(0).integers(0, 3000, 5000).tolist()  # asked in any order
     assert [together(t) for t in order] == [expected[t] for t in order]
     assert not any(Together([Never()])(t) for t in range(300))
+    # The next step is found only so far ahead.
+    for t in order[:500]:
+        ahead = [s for s in range(t, min(t + Together.AHEAD, 3000)) if expected[s]]
+        if ahead or t + Together.AHEAD <= 3000:
+            assert together.next(t) == (ahead[0] if ahead else t + Together.AHEAD)
     with pytest.raises(InvalidInputError, match="whole number of steps"):
         Opening(0, Every(2))
     with pytest.raises(InvalidInputError, match="then"):

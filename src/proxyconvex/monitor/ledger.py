@@ -200,8 +200,8 @@ class Ledger:
             self._write(record)
 
     def pass_over(
-        self, step: int, eta: float | None, loss: float | None, gradient: str, grad_sq: float | None
-    ) -> None:
+        self, step: int, eta: float | Sequence[float] | None, loss: float | None, gradient: str, grad_sq: float | None
+    ) -> None:  # fmt: skip
         """`take` of a step of which nothing else is known, in a fraction of the time. Not where `wants` says that more is to be done."""
         if step != self.last_step + 1 and self.steps > 0:
             self._missed(step)
@@ -212,15 +212,16 @@ class Ledger:
                 self.loss_sum.add(loss)
             elif self.first_nonfinite < 0:
                 self.first_nonfinite = step
-        if eta is not None and math.isfinite(eta):
-            self.eta_sum.add(eta)
+        size = eta if eta is None or isinstance(eta, int | float) else single(eta)
+        if size is not None and math.isfinite(size):
+            self.eta_sum.add(size)
         if grad_sq is not None and grad_sq > self.maxima.get("grad_sq", -math.inf):
             self.maxima["grad_sq"] = grad_sq
         for track in self.tracks.values():
             track.skip(step)
-        self.step_tally.see(loss, eta)
+        self.step_tally.see(loss, size)
         self._recorded = False
-        self._passed = (step, loss, eta, gradient, grad_sq)
+        self._passed = (step, loss, eta if size is None else size, gradient, grad_sq)
 
     def wants(self, step: int) -> bool:
         """Whether a step has to go through `take` even if only its loss, step size and gradient norm are known."""

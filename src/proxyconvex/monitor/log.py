@@ -14,6 +14,7 @@ from ..core.errors import InvalidInputError
 
 FORMAT = 1
 LOG_NAME = "monitor.jsonl"
+_encode = json.JSONEncoder(allow_nan=False).encode
 
 
 class Sink(Protocol):
@@ -82,9 +83,9 @@ class LogWriter:
         if existing and resume_at is None:
             self._move_away()
         torn = existing and resume_at is not None and not _ends_with_newline(self.path)
-        self._file = self.path.open("a", encoding="utf-8", newline="\n")
+        self._file = self.path.open("ab")
         if torn:
-            self._file.write("\n")
+            self._file.write(b"\n")
         self.started = True
         event = "start" if resume_at is None else "resume"
         at = {} if resume_at is None else {"step": resume_at}
@@ -104,10 +105,10 @@ class LogWriter:
     def line(self, record: Mapping[str, Any]) -> None:
         """Write one record."""
         try:
-            text = json.dumps(record, allow_nan=False)
+            text = _encode(record)
         except (ValueError, TypeError):
-            text = json.dumps(plain(record), allow_nan=False)
-        self._file.write(text + "\n")
+            text = _encode(plain(record))
+        self._file.write((text + "\n").encode())
         self._file.flush()
 
     def close(self) -> None:

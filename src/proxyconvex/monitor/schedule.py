@@ -173,14 +173,15 @@ class Together:
         """Whether one is due at this step."""
         if self._first <= step < self._next:
             return False
-        if any(s.due(step) for s in self.schedules):
-            return True
-        # Not due here: look for the next step that is.
-        last = step + 1
+        self._first, self._next = step, self.next(step)
+        return self._next == step
+
+    def next(self, step: int) -> int:
+        """The first step from ``step`` on at which one is due; ``step + AHEAD`` if none of those before it is."""
+        last = step
         while last < step + self.AHEAD and not any(s.due(last) for s in self.schedules):
             last += 1
-        self._first, self._next = step, last
-        return False
+        return last
 
 
 def check_schedule(what: str, value: object) -> Schedule:

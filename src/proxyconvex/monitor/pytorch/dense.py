@@ -34,13 +34,7 @@ _ELEMENTWISE = frozenset(
     )
 )  # fmt: skip
 _TYPES = (torch.float32, torch.float64)
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-_GLOBAL = (
-    "_global_forward_hooks",
-    "_global_forward_pre_hooks",
-    "_global_backward_hooks",
-    "_global_backward_pre_hooks",
-)
+_LINEAR = (["weight", "bias"], ["bias", "weight"])
 
 
 def chain(model: Functional, inputs: Any) -> Chain | None:
@@ -55,9 +49,9 @@ def chain(model: Functional, inputs: Any) -> Chain | None:
         return None
     if inputs.layout is not torch.strided or torch.is_autocast_enabled(inputs.device.type):
         return None
-    if any(getattr(module_hooks, name, None) for name in _GLOBAL):
+    if hooked_everywhere():
         return None
-    layers = _layers(model.model)
+    layers = layers_of(model.model)
     if layers is None:
         return None
     place = {id(p): i for i, p in enumerate(model.params)}
@@ -68,28 +62,33 @@ def chain(model: Functional, inputs: Any) -> Chain | None:
         return None
     # A linear layer takes one row for each input: not the entries of a sequence, not images.
     first = next(m for m in layers if type(m) in (nn.Linear, nn.Flatten))
-    return (
-        Chain(model, layers, place, inputs.detach())
-        if type(first) is nn.Flatten or inputs.dim() == 2
-        else None
-    )
+    return Chain(model, layers, place, inputs) if type(first) is nn.Flatten or inputs.dim() == 2 else None
 
 
-def _layers(module: nn.Module) -> list[nn.Module] | None:
+def hooked_everywhere() -> bool:
+    """Whether there are hooks on the calls of all modules."""
+    m = module_hooks
+    return bool(
+        m._global_forward_hooks or m._global_forward_pre_hooks
+        or m._global_backward_hooks or m._global_backward_pre_hooks
+    )  # fmt: skip
+
+
+def layers_of(module: nn.Module) -> list[nn.Module] | None:
     """The layers in order, without those that do nothing; None for anything else than such a chain."""
     kind = type(module)
     if not _is_bare(module):
         return None
     if kind is nn.Sequential:
-        inside = [_layers(m) for m in module]
+        inside = [layers_of(m) for m in module._modules.values()]
         return None if any(x is None for x in inside) else list(itertools.chain(*inside))  # type: ignore[arg-type]
     if module._modules or module._buffers:
         return None
     if kind is nn.Identity or (kind is nn.Dropout and (not module.training or module.p == 0)):
         return []
     if kind is nn.Linear:
-        whole = set(module._parameters) == {"weight", "bias"} and module._parameters["weight"] is not None
-        return [module] if whole else None
+        own = module._parameters
+        return [module] if list(own) in _LINEAR and own["weight"] is not None else None
     if kind is nn.Flatten:
         return [module] if (module.start_dim, module.end_dim) == (1, -1) else None
     return [module] if kind in _ELEMENTWISE and not module._parameters else None
@@ -98,7 +97,11 @@ def _layers(module: nn.Module) -> list[nn.Module] | None:
 def _is_bare(module: nn.Module) -> bool:
     """Whether calling it does what its class says."""
     own = vars(module)
-    return "forward" not in own and not any(own.get(name) for name in _HOOKS)
+    hooked = (
+        own["_forward_hooks"] or own["_forward_pre_hooks"]
+        or own["_backward_hooks"] or own["_backward_pre_hooks"]
+    )  # fmt: skip
+    return not hooked and "forward" not in own
 
 
 def _alike(p: Tensor, x: Tensor) -> bool:
@@ -115,11 +118,18 @@ class Chain:
         model: of whose parameters `direction` below speaks.
         layers: linear layers, activations, flattening, in order.
         place: position of a trained parameter, by identity.
-        x: the batch, shape [n, ...].
+        given: the batch, shape [n, ...].
+
+    Attributes:
+        x: the batch, without its graph.
+        kept: of the forward pass, for each layer: the input of a linear one, the derivative of an activation, the shape to flatten.
+        out: outputs [n, c], None before the forward pass.
     """
 
-    def __init__(self, model: Functional, layers: list[nn.Module], place: dict[int, int], x: Tensor) -> None:
-        self.model, self.layers, self.x = model, layers, x
+    def __init__(
+        self, model: Functional, layers: list[nn.Module], place: dict[int, int], given: Tensor
+    ) -> None:
+        self.model, self.layers, self.given, self.x = model, layers, given, given.detach()
         # Positions of weight and bias; None if frozen or absent.
         self.places = [
             (place.get(id(m.weight)), place.get(id(m.bias))) if type(m) is nn.Linear else (None, None)
@@ -127,7 +137,9 @@ class Chain:
         ]
         self.kept: list[Any] = []
         self.out: Tensor | None = None
+        # Of the one loss that a batch comes with.
         self._loss: tuple[Tensor, Tensor] | None = None
+        self._mean: bool | None = None
 
     def weights(self) -> list[Tensor]:
         """As `Functional.weights`."""
@@ -147,13 +159,21 @@ class Chain:
                     kept.append(x.shape)
                     x = x.flatten(1)
                 else:
-                    x, slope = _activate(m, x)
+                    x, slope = activate(m, x)
                     kept.append(slope)
         self.kept, self.out = kept, x
         return x
 
     def jvp(self, inputs: Any, direction: list[Tensor]) -> tuple[Tensor, Tensor]:
         """As `Functional.jvp`, for the batch of this chain."""
+        return self._jvp(lambda i, p: direction[i])
+
+    def towards(self, inputs: Any, v: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """As `Functional.towards`, for the batch of this chain; layer by layer, so that no whole direction is held."""
+        return self._jvp(lambda i, p: self.model.difference(v[i], p, shared=p.dim() > 1))
+
+    def _jvp(self, direction: Callable[[int, Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        """``direction`` gives that of a parameter by its position and value; that of a weight is used before the next is asked for."""
         out = self.forward()
         t: Tensor | None = None
         with torch.no_grad():
@@ -162,10 +182,10 @@ class Chain:
                     if t is not None:
                         t = t.flatten(1) if type(m) is nn.Flatten else t.mul_(kept)
                     continue
-                shift = None if j is None else direction[j]
+                shift = None if j is None else direction(j, m.bias)
                 before = None if t is None else t @ m.weight.t()
                 if i is not None:
-                    t = nn.functional.linear(kept, direction[i], shift)
+                    t = nn.functional.linear(kept, direction(i, m.weight), shift)
                     t = t if before is None else t.add_(before)
                 elif before is not None:
                     t = before if shift is None else before.add_(shift)
@@ -178,13 +198,21 @@ class Chain:
     ) -> tuple[Tensor, Tensor]:
         """As `Functional.derivative`, computed once."""
         if self._loss is None:
-            self._loss = self.model.derivative(out, targets, loss_fn)
+            if self._is_mean(targets, loss_fn) and is_class_entropy(loss_fn, targets):
+                self._loss = class_entropy(out, targets)
+            else:
+                self._loss = self.model.derivative(out, targets, loss_fn)
         return self._loss
+
+    def _is_mean(self, targets: Any, loss_fn: Callable[[Tensor, Any], Tensor]) -> bool:
+        if self._mean is None:
+            self._mean = is_mean_over_rows(loss_fn, self.forward(), targets)
+        return self._mean
 
     def rows(self, targets: Any, loss_fn: Callable[[Tensor, Any], Tensor]) -> Rows | None:
         """The gradients of single rows, or None unless the loss is read off to be the mean of theirs."""
         out = self.forward()
-        if len(out) < 2 or not is_mean_over_rows(loss_fn, out, targets):
+        if len(out) < 2 or not self._is_mean(targets, loss_fn):
             return None
         delta = self.derivative(out, targets, loss_fn)[1]
         return Rows(list(self._deltas(delta)), self.x, len(out))
@@ -249,32 +277,55 @@ class Rows:
         return self.count**2 * sum(square(*d) for d in self.deltas)
 
 
-def is_mean_over_rows(loss_fn: Any, out: Tensor, targets: Any) -> bool:
-    """Whether a loss is known to be the mean of the losses of the single rows, here; False if it cannot be told."""
+def is_known(loss_fn: Any) -> bool:
+    """Whether a loss is one of torch's own means, without weights: nothing that draws random numbers or remembers anything."""
     kind = type(loss_fn)
     if kind in (nn.CrossEntropyLoss, nn.MSELoss, nn.BCEWithLogitsLoss):
         weights = (getattr(loss_fn, "weight", None), getattr(loss_fn, "pos_weight", None))
-        if not _is_bare(loss_fn) or loss_fn.reduction != "mean" or weights != (None, None):
-            return False
-    entropy = loss_fn is nn.functional.cross_entropy or kind is nn.CrossEntropyLoss
-    known = (nn.functional.mse_loss, nn.functional.binary_cross_entropy_with_logits)
-    if type(targets) is not Tensor or out.dim() != 2:
+        return _is_bare(loss_fn) and loss_fn.reduction == "mean" and weights == (None, None)
+    f = nn.functional
+    return loss_fn in (f.cross_entropy, f.mse_loss, f.binary_cross_entropy_with_logits)
+
+
+def is_mean_over_rows(loss_fn: Any, out: Tensor, targets: Any) -> bool:
+    """Whether a loss is known to be the mean of the losses of the single rows, here; False if it cannot be told."""
+    if not is_known(loss_fn) or type(targets) is not Tensor or out.dim() != 2:
         return False
+    entropy = loss_fn is nn.functional.cross_entropy or type(loss_fn) is nn.CrossEntropyLoss
     if entropy and targets.dim() == 1 and not targets.is_floating_point():
         # A row that is left out would make the others weigh more.
         left_out = getattr(loss_fn, "ignore_index", IGNORE)
-        return len(targets) == len(out) and not bool((targets == left_out).any())
-    return targets.shape == out.shape and (
-        entropy or kind in (nn.MSELoss, nn.BCEWithLogitsLoss) or loss_fn in known
-    )
+        if len(targets) != len(out):
+            return False
+        # Classes are not negative: seldom more than their minimum is needed.
+        return (left_out < 0 and int(targets.min()) >= 0) or not bool((targets == left_out).any())
+    return targets.shape == out.shape
 
 
-def _activate(m: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+def is_class_entropy(loss_fn: Any, targets: Tensor) -> bool:
+    """Whether a loss that `is_mean_over_rows` is the cross-entropy of logits and one class for each row, nothing smoothed."""
+    entropy = loss_fn is nn.functional.cross_entropy or type(loss_fn) is nn.CrossEntropyLoss
+    plain = targets.dim() == 1 and targets.dtype == torch.int64
+    return entropy and plain and getattr(loss_fn, "label_smoothing", 0.0) == 0.0
+
+
+def class_entropy(out: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean cross-entropy of logits [n, c] at classes [n], and its derivative ``(softmax - 1[class]) / n``."""
+    with torch.no_grad():
+        log_shares = torch.log_softmax(out, 1)
+        value = nn.functional.nll_loss(log_shares, targets)
+        derivative = log_shares.exp_()
+        derivative.scatter_(1, targets.unsqueeze(1), -1.0, reduce="add")
+        return value, derivative.div_(len(out))
+
+
+def activate(m: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     """Value and derivative, entry by entry; at a kink the derivative that automatic differentiation takes."""
     kind = type(m)
     if kind is nn.ReLU:
         y = torch.relu(x)
-        return y, (y > 0).to(y.dtype)
+        # Several times faster than by way of booleans.
+        return y, y.sign()
     if kind is nn.Tanh:
         y = torch.tanh(x)
         return y, 1 - y * y

@@ -91,6 +91,7 @@ class Functional:
         self.recurrent = any(isinstance(m, nn.RNNBase) for m in self.model.modules())
         self.device = self.params[0].device
         self.first = Outputs()
+        self._space = torch.empty(0)
 
     def _call(self, parameters: list[Tensor], inputs: Any) -> Tensor:
         """The model at other parameters: they take the places of its own for as long as it runs, buffers are copies.
@@ -146,6 +147,22 @@ class Functional:
             out = forward_ad.unpack_dual(self._call(dual, inputs))
             tangent = torch.zeros_like(out.primal) if out.tangent is None else out.tangent
             return out.primal.clone(), tangent.clone()
+
+    def towards(self, inputs: Any, v: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """`jvp` in the direction ``v - w`` to other weights."""
+        direction = [self.difference(a, w, shared=False) for a, w in zip(v, self.weights(), strict=True)]
+        return self.jvp(inputs, direction)
+
+    def difference(self, v: Tensor, w: Tensor, shared: bool = True) -> Tensor:
+        """``v - w`` in the type of w; ``shared``: in space that the next call uses again (fresh memory is slow to write to)."""
+        if v.dtype != w.dtype:
+            v = v.to(w.dtype)
+        if not shared:
+            return v - w
+        if self._space.numel() < w.numel() or self._space.dtype != w.dtype or self._space.device != w.device:
+            self._space = torch.empty(w.numel(), dtype=w.dtype, device=w.device)
+        with torch.no_grad():
+            return torch.sub(v, w, out=self._space[: w.numel()].view(w.shape))
 
     def derivative(
         self, out: Tensor, targets: Any, loss_fn: Callable[[Tensor, Any], Tensor]
@@ -234,4 +251,5 @@ def inner(a: list[Tensor], b: list[Tensor]) -> float:
         t = (torch.view_as_real(t) if t.is_complex() else t).reshape(-1)
         return t if t.dtype == torch.float64 else t.float()
 
-    return float(sum(torch.dot(wide(x), wide(y)).double() for x, y in zip(a, b, strict=True)))
+    dots = [torch.dot(wide(x), wide(y)) for x, y in zip(a, b, strict=True)]
+    return float(dots[0]) if len(dots) == 1 else float(sum(d.double() for d in dots))

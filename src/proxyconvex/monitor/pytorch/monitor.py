@@ -24,15 +24,14 @@ from .average import AverageResult, RunningAverage
 from .comparators import named_sources, resolve, trained_parameters, unwrap
 from .distributed import kind_of, scalar
 from .functional import Forward
-from .halves import Short
 from .passes import Passes
-from .probing import DONE, Probing, now
+from .probing import DONE, Probing
 from .proxies import Proxies
-from .seen import Seen
+from .seen import Seen, gradient_label, step_sizes
 from .settings import refuse_sharded, schedules
 from .sharded import ShardedProbing, at_rest, why_not
 from .steps import Recorder
-from .told import Told, gradient_label
+from .told import Told
 
 
 class TorchMonitor(Told):
@@ -123,7 +122,8 @@ class TorchMonitor(Told):
             "loss": loss_name,
         }
         self.meta |= dict(meta or {})
-        self.step = 0
+        # Steps before the second of these need not `_arrive`.
+        self.step = self._quiet_until = 0
         self.recorder: Recorder | None = None
         self._main: Any = None
         self._counted: list[Any] = []
@@ -188,6 +188,8 @@ class TorchMonitor(Told):
         for handle in self._handles:
             handle.remove()
         self._passes.remove()
+        if self._probing is not None:
+            self._probing.release()
         hooks.forget(self)
         if self.recorder is not None:
             average, recorder = self._average, self.recorder
@@ -255,7 +257,8 @@ class TorchMonitor(Told):
             return None
         closure = kwargs.get("closure") or (args[1] if len(args) > 1 else None)
         if not callable(closure):
-            self._arrive(optimizer)
+            if self.step >= self._quiet_until or not self._pass_over(optimizer):
+                self._arrive(optimizer)
             return None
         return hooks.with_closure(
             args,
@@ -277,13 +280,36 @@ class TorchMonitor(Told):
     def scaler_begins(self, optimizer: Any, scaler: Any) -> None:
         """Told by `hooks`."""
         if self._owns(optimizer):
-            self._arrived, self._passes.scale = False, float(scaler.get_scale())
+            self._arrived, self._more, self._passes.scale = False, True, float(scaler.get_scale())
 
     def scaler_ends(self, optimizer: Any, scaler: Any) -> None:
         """Told by `hooks`: the optimizer was not called, so the scaler skipped the step."""
         if self._owns(optimizer) and not self._arrived:
             self._arrive(optimizer, skipped=True)
         self._arrived = False
+
+    def _pass_over(self, optimizer: Any) -> bool:
+        """`_arrive` at a step at which nothing is measured, if nothing but one loss was told; most steps are such, so it does little."""
+        recorder, losses, passes, own = self.recorder, self._losses, self._passes, vars(optimizer)
+        if self._more or len(losses) > 1 or passes.seen > 1 or passes.asked or recorder is None:
+            return False
+        if "found_inf" in own or "grad_scale" in own:
+            return False
+        step = self.step
+        if self._versions is not None:
+            self._look_for_writes(step)
+        recorder.pass_over((step, step_sizes(optimizer), losses.pop() if losses else None))
+        self.step = step + 1
+        passes.begin()
+        return True
+
+    def _look_for_writes(self, step: int) -> None:
+        """Whether something else has written to the weights since the optimizer did, where the ledger itself does not see it."""
+        if self._versions == [p._version for p in self._counted]:
+            return
+        recorder = self.recorder
+        if recorder is not None and recorder.waiting is not None and not recorder.judges:
+            recorder.ledger.written(step)
 
     def _arrive(self, optimizer: Any, skipped: bool = False) -> None:
         """``w_t`` and the gradient are here, the step is not."""
@@ -299,14 +325,11 @@ class TorchMonitor(Told):
         short = None
         if self._given or (self._probing is not None and self._probing.kept is not None):
             short = self._before_measuring(label == "raw" and factor == 1.0 and not skipped)
-        step, before, passes, losses = self.step, recorder.waiting, self._passes, self._losses
-        if (
-            self._versions is not None and before is not None and not before.judged
-            and self._versions != [p._version for p in self._counted]
-        ):  # fmt: skip
-            recorder.ledger.written(step)
+        step, passes, losses = self.step, self._passes, self._losses
+        if self._versions is not None:
+            self._look_for_writes(step)
         seen = Seen(
-            step, [float(g["lr"]) for g in optimizer.param_groups], label, losses, factor, self._clip, skipped,
+            step, step_sizes(optimizer), label, losses, factor, self._clip, skipped,
             self._means, self._extra, passes.take() if passes.asked else None, short,
         )  # fmt: skip
         if self._average is not None and not skipped:
@@ -316,46 +339,9 @@ class TorchMonitor(Told):
         self._arrived = True
         self.step = step + 1
         passes.begin(self._due_parts(self.step))
-
-    # -- what the loop may tell ---------------------------------------------------------------------------------------
-
-    def batch(self, inputs: Any, targets: Any, loss_fn: Callable[[Tensor, Any], Tensor]) -> None:
-        """The batch of this step, right before your own forward pass (then dropout draws the same masks in both).
-
-        Costs nothing unless the tangent loss, half-batch gradients, smoothness or the tangent kernel are due. With gradient
-        accumulation only the first batch of a step is used.
-
-        Args:
-            inputs: as for the model: a tensor, a tuple, or a mapping of keyword arguments.
-            targets: passed on to ``loss_fn``; tensors with one row for each of the inputs'.
-            loss_fn: ``loss_fn(outputs, targets)``, the mean loss; the tangent loss bounds only losses convex in the outputs.
-        """
-        if self._given or not self._probe_due(self.step):
-            return
-        wanted = [q for q in self._probes if self.due(q)]
-        self._given = True
-        if self.recorder is None and not self._optimizers:
-            # The first step's optimizer, and so the vector, is not known yet: done when it arrives.
-            self._early = (inputs, targets, loss_fn, now(self.model))
-            return
-        self._build()
-        assert self._probing is not None
-        self._take(self._probing.run(wanted, self.step, (inputs, targets, loss_fn)))
-
-    def _take(self, found: tuple[dict[str, Any], dict[str, Any]]) -> None:
-        self._means |= found[0]
-        self._extra |= found[1]
-
-    def _before_measuring(self, usable: bool) -> Short | None:
-        """What has to be evaluated at ``w_t`` before the step is measured; ``usable``: see `Halves.finish`."""
-        assert self._probing is not None
-        self._probing.secant(self.step)
-        if self._early is not None:
-            self._take(self._probing.late([q for q in self._probes if self.due(q)], self.step, self._early))
-            self._early = None
-        found, short = self._probing.finish(self.step, usable)
-        self._extra |= found
-        return short
+        # A step whose arrival is owed, or a batch kept for the secant, needs the next one.
+        owed = seen.kept or (self._probing is not None and self._probing.kept is not None)
+        self._quiet_until = 0 if owed or self._average is not None else recorder.quiet_until(self.step)
 
     # -- what it says -------------------------------------------------------------------------------------------------
 

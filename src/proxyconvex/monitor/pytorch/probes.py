@@ -74,9 +74,7 @@ def tangent_loss(
     """
     tangent, product, loss = {}, {}, 0.0
     for label, v in references.items():
-        weights = model.weights()
-        direction = [r.to(w.dtype) - w for r, w in zip(v, weights, strict=True)]
-        out, slope = model.jvp(inputs, direction)
+        out, slope = model.towards(inputs, v)
         value, derivative = model.derivative(out, targets, loss_fn)
         with torch.no_grad():
             loss = float(value)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, final
 
 from . import probes
-from .dense import chain
+from .dense import Chain, chain, is_known
 from .functional import Forward, Functional, random_state, set_random_state, untouched_random_state
 from .halves import Halves, Short
+from .ride import Ride, can_ride
+from .seen import Seen
 from .settings import PROBES
 from .steps import Recorder
 
@@ -33,38 +36,74 @@ class Probing:
         self.alone = kind == "single"
         self.halves = Halves(self.model) if self.model is not None and self.alone else None
         self.kept: probes.Batch | None = None
+        # The batch that waits for the loop's forward pass, and what was found in it.
+        self.watched = model
+        self._ride: Ride | None = None
+        self._found: tuple[dict[str, Any], dict[str, Any]] = {}, {}
 
     def run(
         self, wanted: list[str], step: int, batch: tuple[Any, Any, Any]
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Values that ranks average, and the others, for the quantities that are wanted."""
-        if self.model is None:
+        """Values that ranks average, and the others, for the quantities that are wanted; what needs the loop's own forward pass comes with `finish`."""
+        model = self.model
+        if model is None:
             return {}, {}
-        # Around everything: a loss may draw random numbers, too.
-        with untouched_random_state(self.model.device):
-            return self._run(self.model, wanted, step, batch)
-
-    def _run(
-        self, model: Functional, wanted: list[str], step: int, batch: tuple[Any, Any, Any]
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
         means: dict[str, Any] = {}
         extra: dict[str, Any] = {}
         model.first.clear()
+        self.release()
         self.secant(step)
         tangent, halves = "tangent-loss" in wanted, "half-batch" in wanted and self.halves is not None
         dense = chain(model, batch[0]) if tangent or halves else None
-        if tangent:
-            vector = self.recorder.vector
-            references = {c: vector.reference(c) for c in self.recorder.comparators}
-            means |= probes.tangent_loss(dense or model, *batch, references)
-        if self.halves is not None and halves:
-            extra |= self.halves.start(step, batch, tangent, dense)
+        ride = dense is not None and can_ride(dense, self.watched, batch[1])
+        if not ride and (tangent or halves):
+            means, extra = self._evaluate(model, step, batch, tangent, halves, dense)
         if "smoothness" in wanted and self.alone:
             self.kept = probes.keep_for_secant(model, *batch, step)
         model.first.clear()
         if "tangent-margin" in wanted and self.probe is not None:
             extra |= probes.tangent_kernel(model, *self.probe)
+        if ride:
+            # The last thing, so that it does not see what is evaluated here. A loss of the user's draws what it would draw now.
+            state = None if is_known(batch[2]) else random_state(model.device)
+
+            def use(dense: Chain) -> None:
+                with contextlib.nullcontext() if state is None else untouched_random_state(model.device):
+                    if state is not None:
+                        set_random_state(state, model.device)
+                    self._found = self._evaluate(model, step, batch, tangent, halves, dense)
+
+            self._ride = Ride(dense, batch[1], use)
         return means, extra
+
+    def _evaluate(
+        self,
+        model: Functional,
+        step: int,
+        batch: tuple[Any, Any, Any],
+        tangent: bool,
+        halves: bool,
+        dense: Chain | None,
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Tangent loss and parts of one batch."""
+        means: dict[str, Any] = {}
+        extra: dict[str, Any] = {}
+        # Around everything: a loss of the user's may draw random numbers, too.
+        drawn = dense is None or not is_known(batch[2])
+        with untouched_random_state(model.device) if drawn else contextlib.nullcontext():
+            if tangent:
+                vector = self.recorder.vector
+                references = {c: vector.reference(c) for c in self.recorder.comparators}
+                means = probes.tangent_loss(dense or model, *batch, references)
+            if self.halves is not None and halves:
+                extra = self.halves.start(step, batch, tangent, dense)
+        return means, extra
+
+    def release(self) -> None:
+        """No longer wait for a forward pass."""
+        if self._ride is not None:
+            self._ride.release()
+        self._ride, self._found = None, ({}, {})
 
     def late(
         self, wanted: list[str], step: int, batch: tuple[Any, ...]
@@ -76,9 +115,14 @@ class Probing:
             set_random_state(batch[3], self.model.device)
             return self.run(wanted, step, batch[:3])
 
-    def finish(self, step: int, usable: bool) -> tuple[dict[str, float], Short | None]:
-        """At the step's hook, see `Halves.finish`."""
-        return ({}, None) if self.halves is None else self.halves.finish(step, usable)
+    def finish(self, step: int, usable: bool) -> tuple[dict[str, Any], dict[str, Any], Short | None]:
+        """At the step's hook: what was found since `run`, as there, and the norms of parts; ``usable``: see `Halves.finish`."""
+        if self._ride is not None:
+            self._ride.finish()
+        means, extra = self._found
+        self.release()
+        found, short = ({}, None) if self.halves is None else self.halves.finish(step, usable)
+        return means, extra | found, short
 
     def secant(self, step: int) -> None:
         """At ``w_{t+1}``: smoothness on the batch kept at ``w_t``, added to the record of step t."""
@@ -86,7 +130,7 @@ class Probing:
             return
         kept, self.kept = self.kept, None
         waiting = self.recorder.waiting
-        if waiting is not None and waiting.step == kept.step == step - 1:
+        if isinstance(waiting, Seen) and waiting.step == kept.step == step - 1:
             waiting.extra |= probes.secant(self.model, kept)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from typing import Any, final
 
 import torch
 
+from ..intake import checked_gradient
 from ..schedule import Schedule, Together
 from .distributed import scalar
 from .halves import Short
@@ -16,6 +18,7 @@ from .reading import Reading, numbers
 
 _SQUARE = ("gradient-norm", "half-batch")
 _WHOLE = ("inner-product", "distance", "update", "tangent-loss")
+_OTHERS = ("record", "smoothness", "tangent-margin")
 
 
 @final
@@ -26,12 +29,13 @@ class Due:
         square: step -> whether ``||g||^2`` is due by itself.
         whole: step -> whether products with ``w - v`` are due.
         update: step -> whether the step taken is due.
+        anything: step -> whether one of these, a line of the log, or anything that is evaluated on a batch is due.
     """
 
     def __init__(self, schedules: Mapping[str, Schedule]) -> None:
-        self.square, self.whole, self.update = (
+        self.square, self.whole, self.update, self.anything = (
             Together(schedules[n] for n in names if n in schedules)
-            for names in (_SQUARE, _WHOLE, ("update",))
+            for names in (_SQUARE, _WHOLE, ("update",), (*_SQUARE, *_WHOLE, *_OTHERS))
         )
 
 
@@ -42,7 +46,7 @@ class Seen:
 
     Attributes:
         step: its number.
-        eta: step size of each parameter group.
+        eta: the step size, or that of each parameter group.
         gradient: what the recorded gradient is, see `Ledger.observe`.
         losses: tensors whose sum is the loss.
         scale: the gradients were this many times too large (loss scaling).
@@ -60,7 +64,7 @@ class Seen:
     """
 
     step: int
-    eta: list[float]
+    eta: float | list[float]
     gradient: str
     losses: list[Any] = field(default_factory=list)
     scale: float = 1.0
@@ -76,6 +80,25 @@ class Seen:
     count: int = 0
     here: Reading | None = None
     after: Reading | None = None
+
+
+# A step of which nothing but its loss and step size is known, and nothing else is asked; its gradient was the loop's own: its number, the
+# step size (or that of each parameter group), and the loss: a number, a tensor that is still to be read, or None if it was not told.
+# Most steps are such; a tuple is what takes the least time to make.
+Quiet = tuple[int, float | list[float], Any]
+
+
+def step_sizes(optimizer: Any) -> float | list[float]:
+    """The step size, or those of several parameter groups."""
+    groups = optimizer.param_groups
+    return float(groups[0]["lr"]) if len(groups) == 1 else [float(g["lr"]) for g in groups]
+
+
+@functools.cache
+def gradient_label(clipped: bool, accumulated: bool, ranks: str) -> str:
+    """Which gradient a record is of, see `Ledger.observe`."""
+    parts = ["clipped" if clipped else "raw", "accumulated" if accumulated else "", ranks]
+    return checked_gradient("+".join(p for p in parts if p))
 
 
 def takes_plain_steps(optimizer: Any) -> bool:

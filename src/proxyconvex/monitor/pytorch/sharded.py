@@ -32,6 +32,7 @@ from .functional import (
     untouched_random_state,
 )
 from .halves import Short, record
+from .seen import Seen
 from .steps import Recorder
 from .vector import local, shard_groups
 
@@ -341,9 +342,12 @@ class ShardedProbing:
             set_random_state(batch[3], self.device)
             return self.run(wanted, step, batch[:3])
 
-    def finish(self, step: int, usable: bool) -> tuple[dict[str, float], Short | None]:
+    def finish(self, step: int, usable: bool) -> tuple[dict[str, Any], dict[str, Any], Short | None]:
         """As `Probing.finish`: nothing is left to be found."""
-        return {}, None
+        return {}, {}, None
+
+    def release(self) -> None:
+        """As `Probing.release`: it waits for nothing."""
 
     def secant(self, step: int) -> None:
         """At ``w_{t+1}``: smoothness on the batch kept at ``w_t``, added to the record of step t."""
@@ -356,5 +360,5 @@ class ShardedProbing:
             return
         kept, self.kept = self.kept, None
         waiting = self.recorder.waiting
-        if waiting is not None and waiting.step == kept.step == step - 1:
+        if isinstance(waiting, Seen) and waiting.step == kept.step == step - 1:
             waiting.extra |= probes.secant(together, kept)

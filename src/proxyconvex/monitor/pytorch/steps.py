@@ -2,7 +2,8 @@
 
 At the call of ``optimizer.step`` the gradient and ``w_t`` are there, the step is not yet. Where the step taken is due (it is *judged*),
 ``w_t`` is kept, and at the next hook ``u = w_t - w_{t+1}`` is formed from the stored weights, whatever moved them. Where neighbouring
-steps are both looked at, one pass over memory serves both. Where no products with ``w - v`` are due, nothing but ``||g||^2`` is read.
+steps are both looked at, one pass over memory serves both. Where no products with ``w - v`` are due, nothing but ``||g||^2`` is read; where
+nothing is due at all, a step is a loss and a step size (`Quiet`).
 
 Plain SGD (no momentum, no weight decay, one step size) takes the step ``eta g`` up to the rounding of the weights, so its ledger sums
 ``eta <g, w - v>`` and ``eta^2 ||g||^2`` and compares them with what the weights really did: with the distances where the next step is
@@ -24,7 +25,18 @@ from ..intake import single
 from ..ledger import Ledger
 from .distributed import Exchange
 from .reading import numbers, read
-from .seen import Due, Seen, add_unclipped, check_forward, drift_of, is_bare, means_of, probe_of
+from .seen import (
+    Due,
+    Quiet,
+    Seen,
+    add_unclipped,
+    check_forward,
+    drift_of,
+    gradient_label,
+    is_bare,
+    means_of,
+    probe_of,
+)
 from .vector import ParameterVector
 
 CHECK_EVERY = 10
@@ -58,8 +70,10 @@ class Recorder:
         self.start_every = start_every
         self.comparators = list(ledger.comparators)
         self.start = vector.labels.index("init")
-        self.waiting: Seen | None = None
-        self.buffer: list[Seen] = []
+        self.waiting: Seen | Quiet | None = None
+        self.buffer: list[Seen | Quiet] = []
+        # Where nothing has to be combined, a step at which nothing is measured is a loss and a step size.
+        self._alone = not exchange.several and len(vector.groups) == 1 and not ledger.meta.get("full_batch")
         self._mean_keys: list[str] = []
         self._late = time.monotonic() + FLUSH_SECONDS
 
@@ -70,7 +84,7 @@ class Recorder:
         step, before = seen.step, self.waiting
         seen.whole = self.due.whole(step)
         # After `settle`, a step may have been handed on whose distance at its end is still owed.
-        owed = before.kept if before is not None else any(t.pending for t in self.ledger.tracks.values())
+        owed = self.owes if before is not None else any(t.pending for t in self.ledger.tracks.values())
         if seen.whole or owed:
             self._measure(seen, before, gradient)
         elif gradient and self.due.square(step):
@@ -79,30 +93,55 @@ class Recorder:
             self._hand_on(before)
         self.waiting = seen
 
-    def _measure(self, seen: Seen, before: Seen | None, gradient: bool) -> None:
+    def quiet_until(self, step: int) -> int:
+        """The first step from ``step`` on that has to `arrive`; those before it may be handed to `pass_over` if nothing else is known of them."""
+        return self.due.anything.next(step) if self._alone else step
+
+    def pass_over(self, quiet: Quiet) -> None:
+        """`arrive` of a step before `quiet_until`."""
+        before, self.waiting = self.waiting, quiet
+        if before is not None:
+            self._hand_on(before)
+
+    def _measure(self, seen: Seen, before: Seen | Quiet | None, gradient: bool) -> None:
         step, whole = seen.step, seen.whole
-        update = before is not None and before.kept
+        update = type(before) is Seen and before.kept
         seen.judged = self.due.update(step)
         seen.kept = seen.judged and not (self.plain and self.due.update(step + 1) and step % CHECK_EVERY)
         # The distance at the end of a step is needed where the step itself is not judged by its own difference.
         distance = whole or not self.plain
-        count = len(self.comparators)
+        count = products = len(self.comparators)
         if whole and (step % self.start_every == 0 or not self.due.whole(step - 1)):
             count = max(count, self.start + 1)
         gradient = gradient and (whole or self.due.square(step))
         reading = self.vector.sums(
-            count=count, gradient=gradient, update=update, keep=seen.kept, distance=distance
+            count=count,
+            products=products,
+            gradient=gradient,
+            update=update,
+            keep=seen.kept,
+            distance=distance,
         )
         seen.here = reading
         seen.count = count if distance else 0
-        if before is not None and update:
+        if update and isinstance(before, Seen):
             before.after = reading
+
+    @property
+    def judges(self) -> bool:
+        """Whether the step that waits is compared with the record."""
+        return type(self.waiting) is Seen and self.waiting.judged
+
+    @property
+    def owes(self) -> bool:
+        """Whether the step that waits is compared by the weights at its end."""
+        return type(self.waiting) is Seen and self.waiting.kept
 
     def settle(self) -> None:
         """Complete the step that waits, at the weights as they are now, and hand everything to the ledger."""
         before, self.waiting = self.waiting, None
         if before is not None:
-            if before.kept:
+            if isinstance(before, Seen) and before.kept:
                 before.after = self.vector.sums(
                     count=len(self.comparators), gradient=False, update=True, distance=False
                 )
@@ -134,7 +173,7 @@ class Recorder:
             conclude=conclude,
         )
 
-    def _hand_on(self, seen: Seen) -> None:
+    def _hand_on(self, seen: Seen | Quiet) -> None:
         self.buffer.append(seen)
         late = not self.exchange.several and time.monotonic() > self._late
         if late or len(self.buffer) >= FLUSH_EVERY:
@@ -148,26 +187,29 @@ class Recorder:
         self._late = time.monotonic() + FLUSH_SECONDS
         if not steps:
             return
-        read(r for seen in steps for r in (seen.here, seen.after))
+        more = [seen for seen in steps if type(seen) is Seen]
+        read(r for seen in more for r in (seen.here, seen.after))
         if self.exchange.several or len(self.vector.groups) > 1:
-            self._flush_whole(steps)
+            self._flush_whole(more)
             return
+        pass_over, label = self.ledger.pass_over, gradient_label(False, False, self.exchange.label)
         for seen in steps:
-            if is_bare(seen) and not self.ledger.wants(seen.step):
+            if isinstance(seen, tuple):
+                step, eta, loss = seen
+                loss = loss if loss is None or type(loss) is float else numbers([loss])[0]
+                pass_over(step, eta, loss, label, None)
+            elif is_bare(seen) and not self.ledger.wants(seen.step):
                 self._pass_over(seen)
-                continue
-            here, after = (None if r is None else r.sums()[0] for r in (seen.here, seen.after))
-            self._observe(seen, here, after, means_of(seen))
+            else:
+                here, after = (None if r is None else r.sums()[0] for r in (seen.here, seen.after))
+                self._observe(seen, here, after, means_of(seen))
 
     def _pass_over(self, seen: Seen) -> None:
         """A step of which only loss, step size and ``||g||^2`` are known."""
         found, losses = None if seen.here is None else seen.here.found, seen.losses
         grad_sq = None if found is None else sum(found) / (seen.scale * seen.scale)
-        eta = seen.eta[0] if len(seen.eta) == 1 else single(seen.eta)
-        loss = None
-        if losses:
-            loss = losses[0] if len(losses) == 1 and type(losses[0]) is float else sum(numbers(losses))
-        self.ledger.pass_over(seen.step, seen.eta if eta is None else eta, loss, seen.gradient, grad_sq)
+        loss = sum(numbers(losses)) if losses else None
+        self.ledger.pass_over(seen.step, seen.eta, loss, seen.gradient, grad_sq)
 
     def _flush_whole(self, steps: list[Seen]) -> None:
         """The same where sums of shards, or values of ranks, have to be combined first."""
@@ -214,7 +256,7 @@ class Recorder:
     def _observe(
         self, seen: Seen, here: list[float] | None, after: list[float] | None, means: dict[str, float]
     ) -> None:
-        eta = seen.eta[0] if len(seen.eta) == 1 else single(seen.eta)
+        eta = seen.eta if isinstance(seen.eta, float) else single(seen.eta)
         record: dict[str, Any] = {
             "step": seen.step,
             "loss": means.pop("loss", None),
@@ -267,7 +309,9 @@ class Recorder:
         taken = {c: square - after[4 + 3 * i] for i, c in enumerate(self.comparators)}
         if self.plain:
             record["drop"] = {c: 2 * x - square for c, x in taken.items()}
-            record["update_drift"] = drift_of(seen.eta[0], record, square, taken)
+            record["update_drift"] = drift_of(
+                seen.eta if isinstance(seen.eta, float) else seen.eta[0], record, square, taken
+            )
         else:
             record["update_sq"], record["update_dot"] = square, taken
 

@@ -44,7 +44,7 @@ demo: install
 	@echo "Open runs/demo/report.html"
 
 test: full
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist worksteal --durations=25
 
 lint: dev
 	$(BIN)/ruff check src tests benchmarks examples

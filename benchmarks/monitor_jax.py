@@ -7,7 +7,7 @@ A 784-256-10 ReLU network, batch 128, in Optax with donated arguments, the loop 
 all blocks begin and end with parameters and state ready. A pair is four blocks next to each other, plain - watched - watched - plain, and its ratio that of the sums, so that what drifts
 slowly hits both alike; the pairs of a round come in changing order. Printed are medians of the ratios of a kind over the rounds with a 95% interval (between order statistics). "plain again" is
 the plain loop in the place of a watched one: how far its ratio is from 1, and how wide its interval, is the noise. A watched block holds whole periods of the schedule and ends
-with a flush of its rows to the ledger and the log; in use there are fewer (one in 512 steps). Compiling and opening the log come before the first round. "decided in the step" does
+with a flush of its rows to the ledger and the log (with the default buffer there is one in 512 steps). Compiling and opening the log come before the first round. "decided in the step" does
 not use what `Monitor.after_step` returns, as inside `jax.lax.scan`. Processor time of all threads is taken as well: on a machine shared with others it moves less than the clock.
 """
 
@@ -33,7 +33,7 @@ from proxyconvex.jax import Monitor
 from proxyconvex.monitor.jax_monitor import EVERY
 
 RESULTS = Path(__file__).parent / "results" / "monitor_jax.json"
-SIZES, BATCH, STEPS = (784, 256, 10), 128, 250
+SIZES, BATCH, STEPS = (784, 256, 10), 128, 500
 
 
 def setup() -> tuple[Any, jax.Array, jax.Array]:
@@ -119,7 +119,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=25)
+    parser.add_argument("--rounds", type=int, default=13)
     parser.add_argument("--out", type=Path, default=RESULTS, help="file of the results")
     arguments = parser.parse_args()
     folder = tempfile.mkdtemp()

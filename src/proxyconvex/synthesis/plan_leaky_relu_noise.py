@@ -263,7 +263,7 @@ def _check(method: str, steps: int, one_pass: bool, delta: float | None, activat
         raise InvalidInputError("one_pass", one_pass, "False unless method='sgd'", "Use --method sgd.")
     if delta is not None and not one_pass:
         raise InvalidInputError(
-            "delta", delta, "nothing without one_pass=True", "Add --one-pass, or leave --delta out: this promise cannot fail by chance."
+            "delta", delta, "nothing without one_pass=True", "Add --one-pass, or leave --delta out: only the promise of one pass has a failure probability."
         )  # fmt: skip
     if delta is not None and not (isinstance(delta, float) and 0 < delta < 1):
         raise InvalidInputError("delta", delta, "a number in (0, 1)", "Use e.g. 0.05.")

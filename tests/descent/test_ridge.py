@@ -218,3 +218,34 @@ def test_a_model_that_calls_python_is_trained_all_the_same():
     for trace in traces:
         np.testing.assert_allclose(trace.final_w, w, rtol=1e-11)
         assert trace_identity(trace).status.name == "HOLDS"
+
+
+class Blind(CallsPython):
+    """A linear model that wants to be zero: nothing in its loop depends on the targets."""
+
+    def output(self, a):
+        return a, jnp.ones_like(a)
+
+    def loss_grad(self, w, x, y):
+        q = self.predict(w, x)
+        return jnp.mean(q**2) / 2, q, q @ x / len(y)
+
+    def pointwise_loss(self, q, y):
+        return q**2 / 2
+
+
+@pytest.mark.parametrize(
+    ("rows", "kind"), [(1, Blind), (6, Blind), (1, None)], ids=["both", "blind", "one-row"]
+)
+def test_what_the_loop_does_not_need_to_read_does_no_harm(rows, kind):
+    problem, w = neuron(n=rows)
+    if kind is not None:
+        problem, w = kind(problem.features, problem.targets, problem.comparator[0]), w[0]
+    trace = train(problem, w, SGD(ConstantStep(0.02), 60), seed=3, online=True)
+    assert trace.finite and trace.steps_done == 60
+    assert trace_identity(trace).status.name == "HOLDS"
+    if rows == 1 and kind is Blind:
+        x, w = problem.features[0], w.copy()
+        for _ in range(60):
+            w = w - 0.02 * (w @ x) * x
+        np.testing.assert_allclose(trace.final_w, w, rtol=1e-11, atol=1e-14)

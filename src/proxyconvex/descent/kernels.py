@@ -7,7 +7,7 @@ any length compiles once, and so does a second run with the same shapes. Sums an
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -194,6 +194,38 @@ def _step(
     return general
 
 
+def _steps(
+    start: Array, stop: Array, w: Array, raw: Array, data: tuple[Any, ...], inside: bool
+) -> tuple[Array, Array]:
+    """Steps ``start .. stop - 1``: weights, and the numbers of every step in their places."""
+    problem, rows, eta, table, rule = data
+    measure = _step(problem, rows, table, inside)
+
+    def step(t: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        w, raw = carry
+        grad, row, products = measure(t, w)
+        return _advance(w, grad, eta[t], products, rule), lax.dynamic_update_slice(
+            raw, row[None], (t, jnp.zeros_like(t))
+        )
+
+    return lax.fori_loop(start, stop, step, (w, raw))
+
+
+def _steps_of_one_function(
+    start: Array, stop: Array, w: Array, raw: Array, data: tuple[Any, ...], inside: bool
+) -> tuple[Array, Array]:
+    """`_steps`, compiled into one function, which has to be handed all arrays."""
+    leaves, structure = jax.tree.flatten(data)
+    fixed = [None if isinstance(a, Array) else a for a in leaves]
+
+    def steps(start: Array, stop: Array, w: Array, raw: Array, arrays: list[Array]) -> tuple[Array, Array]:
+        given = iter(arrays)
+        whole = jax.tree.unflatten(structure, [next(given) if a is None else a for a in fixed])
+        return _steps(start, stop, w, raw, whole, inside)
+
+    return one_function(steps)(start, stop, w, raw, [a for a in leaves if isinstance(a, Array)])
+
+
 def _stochastic(
     problem: Problem,
     w: Array,
@@ -208,23 +240,11 @@ def _stochastic(
 ) -> tuple[Array, Array, Array]:
     shape, whole = w.shape, isinstance(table, ridge.RowTable)
     inside = not whole and proxy_uses_weights(problem, w, rows.shape[1])
-    measure = _step(problem, rows, table, inside)
+    data = (problem, rows, eta, table, rule)
+    steps = _steps_of_one_function if whole and native else _steps
 
     def restore(w: Array) -> Array:
         return w[: problem.comparator.size].reshape(shape) if whole else w
-
-    def step(t: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
-        w, raw = carry
-        grad, row, products = measure(t, w)
-        return _advance(w, grad, eta[t], products, rule), lax.dynamic_update_slice(
-            raw, row[None], (t, jnp.zeros_like(t))
-        )
-
-    def steps(start: Array, stop: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
-        return lax.fori_loop(start, stop, step, carry)
-
-    if whole and native:
-        steps = one_function(steps)
 
     def block(j: Array, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         w, raw, full = carry
@@ -232,7 +252,7 @@ def _stochastic(
         full = lax.fori_loop(
             0, measured[j], lambda _, rows: _store(rows, _full_row(problem, restore(w)), j), full
         )
-        w, raw = steps(bounds[j], bounds[j + 1], (w, raw))
+        w, raw = steps(bounds[j], bounds[j + 1], w, raw, data, inside)
         return w, raw, full
 
     columns = ridge.RAW if whole else (5 if inside else 3) + rows.shape[1]

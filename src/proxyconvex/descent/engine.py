@@ -232,8 +232,9 @@ class Engine:
         if flight.full is None:
             return self.numbers(flight)[0][:, :, 0], None
         columns = np.full((len(self.seeds), len(COLUMNS)), np.nan)
-        away = np.asarray(w) - np.asarray(self.problem.comparator)
-        columns[:, COLUMNS.index("dist_sq")] = np.sum((away * away).reshape(len(self.seeds), -1), axis=1)
+        with np.errstate(all="ignore"):  # a run that overflowed
+            away = np.asarray(w) - np.asarray(self.problem.comparator)
+            columns[:, COLUMNS.index("dist_sq")] = np.sum((away * away).reshape(len(self.seeds), -1), axis=1)
         return columns, np.asarray(flight.full).reshape(len(self.seeds), -1, len(kernels.FULL_COLUMNS))[:, 0]
 
     def fingerprint(self, initial: np.ndarray, schedule: np.ndarray, online: bool) -> str:

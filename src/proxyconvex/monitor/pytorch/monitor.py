@@ -25,7 +25,7 @@ from .comparators import named_sources, resolve, trained_parameters, unwrap
 from .distributed import kind_of, scalar
 from .functional import Forward
 from .passes import Passes
-from .probing import DONE, Probing
+from .probing import DONE, BatchProbing, Probing
 from .proxies import Proxies
 from .seen import Seen, gradient_label, step_sizes
 from .settings import refuse_sharded, schedules
@@ -135,7 +135,7 @@ class TorchMonitor(Told):
         self._passes = Passes()
         self._versions: list[int] | None = None
         self._average: RunningAverage | None = None
-        self._probing: Probing | ShardedProbing | None = None
+        self._probing: BatchProbing | None = None
         self._early: Any = None
         self._closed = False
         self._clear()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 from typing import Any, final
 
+import torch
+
 from . import probes
 from .dense import Chain, chain, is_known
 from .functional import Forward, Functional, random_state, set_random_state, untouched_random_state
@@ -17,9 +19,61 @@ from .steps import Recorder
 DONE = PROBES
 
 
-@final
-class Probing:
+class BatchProbing:
     """Evaluates batches for one run.
+
+    Args:
+        recorder: of the run.
+        probe: fixed rows for the tangent kernel, or None.
+        device: of the trained model.
+    """
+
+    def __init__(self, recorder: Recorder, probe: Any, device: torch.device) -> None:
+        self.recorder, self.probe, self.device = recorder, probe, device
+        self.kept: probes.Batch | None = None
+
+    def run(
+        self, wanted: list[str], step: int, batch: tuple[Any, Any, Any]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Values that ranks average, and the others, for the quantities that are wanted."""
+        raise NotImplementedError
+
+    def late(
+        self, wanted: list[str], step: int, batch: tuple[Any, ...]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """As `run`, with the random state of the moment at which the batch was given, its last entry."""
+        with untouched_random_state(self.device):
+            set_random_state(batch[3], self.device)
+            return self.run(wanted, step, batch[:3])
+
+    def finish(self, step: int, usable: bool) -> tuple[dict[str, Any], dict[str, Any], Short | None]:
+        """At the step's hook: what was found since `run`, as there, and the norms of parts; ``usable``: see `Halves.finish`."""
+        return {}, {}, None
+
+    def release(self) -> None:
+        """No longer wait for a forward pass."""
+
+    def secant(self, step: int) -> None:
+        """`pay` what is owed at ``w_step``."""
+        raise NotImplementedError
+
+    def owes(self, step: int) -> bool:
+        """Whether a batch was kept before ``w_step``, for a secant."""
+        return self.kept is not None and self.kept.step < step
+
+    def pay(self, model: probes.Evaluated, step: int) -> None:
+        """At ``w_{t+1}``: smoothness on the batch kept at ``w_t``, added to the record of step t."""
+        if self.kept is None or not self.owes(step):
+            return
+        kept, self.kept = self.kept, None
+        waiting = self.recorder.waiting
+        if isinstance(waiting, Seen) and waiting.step == kept.step == step - 1:
+            waiting.extra |= probes.secant(model, kept)
+
+
+@final
+class Probing(BatchProbing):
+    """`BatchProbing` of a model that is whole on every rank.
 
     Args:
         recorder: of the run.
@@ -29,13 +83,11 @@ class Probing:
     """
 
     def __init__(self, recorder: Recorder, model: Any, forward: Forward | None, probe: Any) -> None:
-        self.recorder, self.probe = recorder, probe
-        kind = recorder.exchange.kind
-        self.model = Functional(model, recorder.vector.names, forward) if kind != "fsdp" else None
+        self.model = Functional(model, recorder.vector.names, forward)
+        super().__init__(recorder, probe, self.model.device)
         # The norm of a mean gradient over ranks is not the mean of norms: those two are for one process.
-        self.alone = kind == "single"
-        self.halves = Halves(self.model) if self.model is not None and self.alone else None
-        self.kept: probes.Batch | None = None
+        self.alone = recorder.exchange.kind == "single"
+        self.halves = Halves(self.model) if self.alone else None
         # The batch that waits for the loop's forward pass, and what was found in it.
         self.watched = model
         self._ride: Ride | None = None
@@ -46,8 +98,6 @@ class Probing:
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Values that ranks average, and the others, for the quantities that are wanted; what needs the loop's own forward pass comes with `finish`."""
         model = self.model
-        if model is None:
-            return {}, {}
         means: dict[str, Any] = {}
         extra: dict[str, Any] = {}
         model.first.clear()
@@ -105,18 +155,8 @@ class Probing:
             self._ride.release()
         self._ride, self._found = None, ({}, {})
 
-    def late(
-        self, wanted: list[str], step: int, batch: tuple[Any, ...]
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """As `run`, with the random state of the moment at which the batch was given, its last entry."""
-        if self.model is None:
-            return {}, {}
-        with untouched_random_state(self.model.device):
-            set_random_state(batch[3], self.model.device)
-            return self.run(wanted, step, batch[:3])
-
     def finish(self, step: int, usable: bool) -> tuple[dict[str, Any], dict[str, Any], Short | None]:
-        """At the step's hook: what was found since `run`, as there, and the norms of parts; ``usable``: see `Halves.finish`."""
+        """As `BatchProbing.finish`."""
         if self._ride is not None:
             self._ride.finish()
         means, extra = self._found
@@ -125,13 +165,8 @@ class Probing:
         return means, extra | found, short
 
     def secant(self, step: int) -> None:
-        """At ``w_{t+1}``: smoothness on the batch kept at ``w_t``, added to the record of step t."""
-        if self.kept is None or self.model is None or self.kept.step >= step:
-            return
-        kept, self.kept = self.kept, None
-        waiting = self.recorder.waiting
-        if isinstance(waiting, Seen) and waiting.step == kept.step == step - 1:
-            waiting.extra |= probes.secant(self.model, kept)
+        """`pay` what is owed."""
+        self.pay(self.model, step)
 
 
 def now(model: Any) -> Any:

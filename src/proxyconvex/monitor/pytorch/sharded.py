@@ -27,12 +27,11 @@ from .functional import (
     Functional,
     inner,
     rows_of,
-    set_random_state,
     split_batch,
     untouched_random_state,
 )
-from .halves import Short, record
-from .seen import Seen
+from .halves import record
+from .probing import BatchProbing
 from .steps import Recorder
 from .vector import local, shard_groups
 
@@ -289,8 +288,8 @@ class OverRanks:
 
 
 @final
-class ShardedProbing:
-    """`Probing` for a sharded model: it is whole for as long as a batch is evaluated, on all ranks at the same time.
+class ShardedProbing(BatchProbing):
+    """`BatchProbing` of a sharded model: it is whole for as long as a batch is evaluated, on all ranks at the same time.
 
     Args:
         recorder: of the run.
@@ -300,10 +299,8 @@ class ShardedProbing:
     """
 
     def __init__(self, recorder: Recorder, model: Any, forward: Forward | None, probe: Any) -> None:
-        self.recorder, self.probe = recorder, probe
+        super().__init__(recorder, probe, recorder.vector.params[0].device)
         self.gathered = Gathered(model, recorder, forward)
-        self.device = recorder.vector.params[0].device
-        self.kept: probes.Batch | None = None
 
     def run(
         self, wanted: list[str], step: int, batch: tuple[Any, Any, Any]
@@ -313,7 +310,7 @@ class ShardedProbing:
         extra: dict[str, Any] = {}
         with untouched_random_state(self.device), self.gathered.whole() as model:
             together = OverRanks(model, self.recorder)
-            self._secant(together, step)
+            self.pay(together, step)
             if "tangent-loss" in wanted:
                 means = self._tangent_loss(model, batch)
             if "half-batch" in wanted:
@@ -334,31 +331,8 @@ class ShardedProbing:
                 means[key] = {**means.get(key, {}), **value} if isinstance(value, dict) else value
         return means
 
-    def late(
-        self, wanted: list[str], step: int, batch: tuple[Any, ...]
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """As `run`, with the random state of the moment at which the batch was given, its last entry."""
-        with untouched_random_state(self.device):
-            set_random_state(batch[3], self.device)
-            return self.run(wanted, step, batch[:3])
-
-    def finish(self, step: int, usable: bool) -> tuple[dict[str, Any], dict[str, Any], Short | None]:
-        """As `Probing.finish`: nothing is left to be found."""
-        return {}, {}, None
-
-    def release(self) -> None:
-        """As `Probing.release`: it waits for nothing."""
-
     def secant(self, step: int) -> None:
-        """At ``w_{t+1}``: smoothness on the batch kept at ``w_t``, added to the record of step t."""
-        if self.kept is not None and self.kept.step < step:
+        """`pay` what is owed."""
+        if self.owes(step):
             with untouched_random_state(self.device), self.gathered.whole() as model:
-                self._secant(OverRanks(model, self.recorder), step)
-
-    def _secant(self, together: OverRanks, step: int) -> None:
-        if self.kept is None or self.kept.step >= step:
-            return
-        kept, self.kept = self.kept, None
-        waiting = self.recorder.waiting
-        if isinstance(waiting, Seen) and waiting.step == kept.step == step - 1:
-            waiting.extra |= probes.secant(together, kept)
+                self.pay(OverRanks(model, self.recorder), step)

@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from ..schedule import Schedule, Together
 from .comparators import trained_parameters
 from .halves import Short
-from .probing import Probing, now
+from .probing import BatchProbing, now
 from .proxies import Proxies
-from .sharded import ShardedProbing
 from .steps import Recorder
 
 
@@ -36,7 +35,7 @@ class Told:
     _quiet_until: int
     _probes: list[str]
     _probe_due: Together
-    _probing: Probing | ShardedProbing | None
+    _probing: BatchProbing | None
     _optimizers: list[Any]
     # A batch given before the vector was known.
     _early: Any

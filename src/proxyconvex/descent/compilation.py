@@ -95,9 +95,9 @@ def _nothing(arrays: list[Any]) -> Any:
     total = jnp.zeros(())
     for a in map(jnp.asarray, arrays):
         first = a.reshape(-1)[0]
-        # Not foldable, as XLA cannot know that there is no NaN.
-        real = first if jnp.issubdtype(a.dtype, jnp.floating) else first.astype(total.dtype)
-        total += 0.0 * (real == real).astype(total.dtype) if real is first else 0.0 * real
+        # An equality of floats cannot be folded, as there might be a NaN; and of one nothing but that is used.
+        number = first == first if jnp.issubdtype(a.dtype, jnp.floating) else first
+        total += 0.0 * number.astype(total.dtype)
     return total
 
 

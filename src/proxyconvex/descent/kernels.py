@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -215,15 +216,12 @@ def _steps_of_one_function(
     start: Array, stop: Array, w: Array, raw: Array, data: tuple[Any, ...], inside: bool
 ) -> tuple[Array, Array]:
     """`_steps`, compiled into one function, which has to be handed all arrays."""
-    leaves, structure = jax.tree.flatten(data)
-    fixed = [None if isinstance(a, Array) else a for a in leaves]
+    arrays, fixed = eqx.partition(data, eqx.is_array)
 
-    def steps(start: Array, stop: Array, w: Array, raw: Array, arrays: list[Array]) -> tuple[Array, Array]:
-        given = iter(arrays)
-        whole = jax.tree.unflatten(structure, [next(given) if a is None else a for a in fixed])
-        return _steps(start, stop, w, raw, whole, inside)
+    def steps(start: Array, stop: Array, w: Array, raw: Array, arrays: Any) -> tuple[Array, Array]:
+        return _steps(start, stop, w, raw, eqx.combine(arrays, fixed), inside)
 
-    return one_function(steps)(start, stop, w, raw, [a for a in leaves if isinstance(a, Array)])
+    return one_function(steps)(start, stop, w, raw, arrays)
 
 
 def _stochastic(
@@ -241,7 +239,7 @@ def _stochastic(
     shape, whole = w.shape, isinstance(table, ridge.RowTable)
     inside = not whole and proxy_uses_weights(problem, w, rows.shape[1])
     data = (problem, rows, eta, table, rule)
-    steps = _steps_of_one_function if whole and native else _steps
+    steps = _steps_of_one_function if native else _steps
 
     def restore(w: Array) -> Array:
         return w[: problem.comparator.size].reshape(shape) if whole else w
@@ -319,7 +317,7 @@ def stochastic_chunk(
     """Steps of SGD in blocks: block j runs steps ``bounds[j] .. bounds[j+1]-1``.
 
     Before it all data are measured if ``measured[j]`` is 1 (0: not).
-    ``table`` is what `Engine.tabulate` found for single rows; with a `RowTable`, ``native`` asks for `one_function`.
+    ``table`` is what `Engine.tabulate` found for single rows; ``native`` asks for `one_function`, and needs a `RowTable`.
 
     Returns:
         New weights; the raw numbers of every step, for `complete`; `FULL_COLUMNS` on all data before every measured block.
